@@ -1,0 +1,19 @@
+//! Why a simulation failed, with cause and cure.
+
+/// A numerical failure at one point of the parameter space.
+#[derive(Debug, Clone, thiserror::Error, PartialEq)]
+#[allow(missing_docs)]
+pub enum SimulationError {
+    #[error("the simulation stopped at t = {time}: {steps} steps were not enough")]
+    StepLimit { time: f64, steps: usize },
+    #[error("the simulation stopped at t = {time}: the step size became too small{}", state.as_ref().map(|s| format!(" (state `{s}`)")).unwrap_or_default())]
+    StepTooSmall { time: f64, state: Option<String> },
+    #[error("`{what}` is not a finite number at t = {time}")]
+    NonFinite { time: f64, what: String },
+    #[error("the switching time of `{switch}` has no derivative at t = {time}: it only touches its threshold")]
+    Grazing { time: f64, switch: String },
+    #[error("{what} is not supported yet")]
+    Unsupported { what: String },
+    #[error("SUNDIALS `{function}` failed with flag {flag} at t = {time}")]
+    Solver { function: &'static str, flag: i32, time: f64 },
+}

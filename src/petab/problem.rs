@@ -1,0 +1,380 @@
+//! The content of a PEtab problem: a superset of versions 1 and 2 and of the extension `nlme`.
+
+use crate::diag::{Source, Span};
+use crate::expr::Ast;
+use std::path::PathBuf;
+
+/// Version of the PEtab format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// 1.x
+    V1,
+    /// 2.x
+    V2,
+}
+
+/// A formula with its place: ranges in `ast` count from the start of `span`.
+#[derive(Debug, Clone)]
+pub struct Formula {
+    /// The parsed formula.
+    pub ast: Ast,
+    /// The table cell.
+    pub span: Span,
+}
+
+/// A PEtab problem with one model.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// Path of the YAML file as given.
+    pub path: PathBuf,
+    /// Format version.
+    pub version: Version,
+    /// Name to show: the YAML's `id`, else the file's or folder's name.
+    pub name: String,
+    /// Every input file that was read, the YAML first, the model included.
+    pub files: Vec<PathBuf>,
+    /// The SBML file's text.
+    pub model: Source,
+    /// Parameter table in file order, hyperparameters of `nlme` after the core parameters.
+    pub parameters: Vec<Parameter>,
+    /// Observable table.
+    pub observables: Vec<Observable>,
+    /// Experiments that measurements refer to (in v1: the distinct pairs of conditions), in order of first use.
+    pub experiments: Vec<Experiment>,
+    /// Measurement table, all files in order.
+    pub measurements: Vec<Measurement>,
+    /// Extension `nlme`, where the problem uses it.
+    pub nlme: Option<Nlme>,
+}
+
+/// Scale on which a parameter is estimated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// The parameter itself.
+    Lin,
+    /// Natural logarithm.
+    Log,
+    /// Decadic logarithm.
+    Log10,
+}
+
+impl Scale {
+    /// From the natural to the estimation scale.
+    pub fn scale(self, value: f64) -> f64 {
+        match self {
+            Scale::Lin => value,
+            Scale::Log => value.ln(),
+            Scale::Log10 => value.log10(),
+        }
+    }
+
+    /// From the estimation scale back.
+    pub fn unscale(self, value: f64) -> f64 {
+        match self {
+            Scale::Lin => value,
+            Scale::Log => value.exp(),
+            Scale::Log10 => 10f64.powf(value),
+        }
+    }
+
+    /// Derivative of the natural value with respect to the scaled one, at the natural value.
+    pub fn derivative(self, natural: f64) -> f64 {
+        match self {
+            Scale::Lin => 1.0,
+            Scale::Log => natural,
+            Scale::Log10 => natural * std::f64::consts::LN_10,
+        }
+    }
+}
+
+/// A row of the parameter table. Values and bounds are on the natural scale.
+#[derive(Debug, Clone)]
+pub struct Parameter {
+    /// Identifier.
+    pub id: String,
+    /// Estimation scale (v2: `Lin`; hyperparameters that are standard deviations: see `Problem` readers).
+    pub scale: Scale,
+    /// Lower bound (may be -inf).
+    pub lower: f64,
+    /// Upper bound (may be inf).
+    pub upper: f64,
+    /// Nominal value.
+    pub nominal: Option<f64>,
+    /// Whether it is estimated.
+    pub estimate: bool,
+    /// Objective prior.
+    pub prior: Option<Prior>,
+    /// Whether it comes from a hyperparameter file of `nlme`.
+    pub hyper: bool,
+    /// Place of the id.
+    pub span: Span,
+}
+
+/// An objective prior as the table gives it.
+#[derive(Debug, Clone)]
+pub struct Prior {
+    /// Name in the table, such as `normal`, `log-normal`, `parameterScaleNormal`.
+    pub family: String,
+    /// Its parameters.
+    pub parameters: Vec<f64>,
+    /// Place.
+    pub span: Span,
+}
+
+/// Distribution of a measurement around the simulation, with the transformation folded in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum NoiseDistribution {
+    Normal, LogNormal, Log10Normal, Laplace, LogLaplace, Log10Laplace,
+}
+
+/// A row of the observable table.
+#[derive(Debug, Clone)]
+pub struct Observable {
+    /// Identifier.
+    pub id: String,
+    /// Display name.
+    pub name: Option<String>,
+    /// Observable formula.
+    pub formula: Formula,
+    /// Noise formula (standard deviation or Laplace scale, on the transformed scale).
+    pub noise: Formula,
+    /// Noise distribution.
+    pub distribution: NoiseDistribution,
+    /// Names of the observable placeholders in order (v1: `observableParameter1_id`, ...).
+    pub observable_placeholders: Vec<String>,
+    /// Names of the noise placeholders in order.
+    pub noise_placeholders: Vec<String>,
+    /// Place of the id.
+    pub span: Span,
+}
+
+/// What happens to the system over time.
+#[derive(Debug, Clone)]
+pub struct Experiment {
+    /// Identifier (v2), or the v1 ids joined; empty for "model as is".
+    pub id: String,
+    /// Version 1: (preequilibrationConditionId, simulationConditionId).
+    pub conditions: Option<(Option<String>, String)>,
+    /// Periods in order of time. At least one; the first may start at -inf (pre-equilibration).
+    pub periods: Vec<Period>,
+}
+
+/// One period of an experiment.
+#[derive(Debug, Clone)]
+pub struct Period {
+    /// Start (v1: -inf or 0).
+    pub time: f64,
+    /// Simultaneous changes at the start.
+    pub changes: Vec<Change>,
+}
+
+/// `target := value` at a period's start.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Model entity or output parameter.
+    pub target: String,
+    /// New value.
+    pub value: Formula,
+    /// Place of the target.
+    pub span: Span,
+}
+
+/// Value of a placeholder in one measurement row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Override {
+    /// A number.
+    Number(f64),
+    /// A parameter.
+    Id(String, Span),
+}
+
+impl PartialEq for Span {
+    fn eq(&self, other: &Self) -> bool {
+        self.range == other.range && self.source.name() == other.source.name()
+    }
+}
+
+/// A row of the measurement table.
+#[derive(Debug, Clone)]
+pub struct Measurement {
+    /// Index into [`Problem::observables`].
+    pub observable: usize,
+    /// Index into [`Problem::experiments`].
+    pub experiment: usize,
+    /// Time; `inf` for a steady state.
+    pub time: f64,
+    /// Measured value.
+    pub value: f64,
+    /// Values of the observable placeholders.
+    pub observable_parameters: Vec<Override>,
+    /// Values of the noise placeholders.
+    pub noise_parameters: Vec<Override>,
+    /// What the row means (extension `nlme`; `Typical` without it).
+    pub kind: DataKind,
+    /// Multiplier of the log-likelihood (extension `nlme`), 1 unless given.
+    pub weight: f64,
+    /// Censoring (extension `nlme`).
+    pub censoring: Censoring,
+    /// Place of the row's measurement.
+    pub span: Span,
+}
+
+/// Kind of data of a row (NLME.md 4.4).
+#[derive(Debug, Clone, PartialEq)]
+pub enum DataKind {
+    /// An ordinary PEtab row: the typical individual.
+    Typical,
+    /// A value of one individual over time.
+    Trajectory {
+        /// Index into [`Nlme::individuals`].
+        individual: usize,
+    },
+    /// The time of an event of one individual.
+    TimeToEvent {
+        /// Index into [`Nlme::individuals`].
+        individual: usize,
+        /// Event id.
+        event: String,
+    },
+    /// A value of an individual seen once.
+    Snapshot {
+        /// Individual id where rows belong together.
+        individual: Option<String>,
+    },
+    /// A statistic of many individuals at one time.
+    SnapshotStatistic(PopulationStatistic),
+    /// An average over the population.
+    Bulk(PopulationStatistic),
+}
+
+/// A population functional and its precision.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PopulationStatistic {
+    /// Which functional.
+    pub statistic: Statistic,
+    /// Number of individuals behind it.
+    pub sample_size: Option<u64>,
+    /// Standard deviation of the statistic: a number or a parameter.
+    pub sd: Option<Override>,
+}
+
+/// Population functionals.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub enum Statistic {
+    Mean,
+    Variance,
+    Sd,
+    LogVariance,
+    /// With the second observable's index.
+    Covariance(usize),
+    FractionEvent,
+    /// A composite statistic of the statistics table.
+    Composite(String),
+}
+
+/// Censoring of a value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Censoring {
+    /// Observed exactly.
+    None,
+    /// Known to be above the value.
+    Right,
+    /// Known to be below the value.
+    Left,
+    /// Between the value and this upper end.
+    Interval(f64),
+}
+
+/// The extension `nlme`.
+#[derive(Debug, Clone)]
+pub struct Nlme {
+    /// Random effects in file order.
+    pub random_effects: Vec<RandomEffect>,
+    /// Entries of the covariance.
+    pub covariance: Vec<CovarianceEntry>,
+    /// Individuals in order of first appearance: id and experiment.
+    pub individuals: Vec<Individual>,
+    /// Hints of the YAML's `defaults`.
+    pub defaults: Defaults,
+}
+
+/// An individual (cell).
+#[derive(Debug, Clone)]
+pub struct Individual {
+    /// Identifier.
+    pub id: String,
+    /// Index into [`Problem::experiments`].
+    pub experiment: usize,
+}
+
+/// A random effect.
+#[derive(Debug, Clone)]
+pub struct RandomEffect {
+    /// Identifier.
+    pub id: String,
+    /// Index of the core parameter it acts on.
+    pub target: usize,
+    /// How it acts.
+    pub transformation: Transformation,
+    /// Experiments (indices) it is restricted to; `None` for all.
+    pub experiments: Option<Vec<usize>>,
+    /// Place of the id.
+    pub span: Span,
+}
+
+/// How a random effect b moves a parameter: T(cell) = T(typical) + b.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Transformation {
+    /// T = identity.
+    Additive,
+    /// T = log.
+    Log,
+    /// T = logit between lower and upper.
+    Logit(f64, f64),
+}
+
+/// Kind of a covariance entry (NLME.md 4.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum CovarianceKind {
+    Sd, Var, LogVar, Corr, Chol,
+}
+
+/// An entry of the random-effect covariance table.
+#[derive(Debug, Clone)]
+pub struct CovarianceEntry {
+    /// Index of the row's random effect.
+    pub row: usize,
+    /// Index of the column's random effect.
+    pub column: usize,
+    /// Kind.
+    pub kind: CovarianceKind,
+    /// A number, or the index of a parameter in [`Problem::parameters`].
+    pub value: CovarianceValue,
+    /// Place.
+    pub span: Span,
+}
+
+/// Value of a covariance entry.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum CovarianceValue {
+    /// Fixed.
+    Number(f64),
+    /// Index into [`Problem::parameters`].
+    Parameter(usize),
+}
+
+/// Hints for the integration over random effects.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Defaults {
+    /// `laplace`, `gauss_newton`, ...
+    pub individual_integration: Option<String>,
+    /// `sobol`, `gauss_hermite`, ...
+    pub population_integration: Option<String>,
+    /// Number of nodes.
+    pub population_nodes: Option<usize>,
+    /// Seed of the nodes.
+    pub seed: Option<u64>,
+}

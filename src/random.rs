@@ -1,0 +1,1 @@
+//! Random and quasi-random numbers: keyed streams, scrambled Sobol points, Latin hypercubes. Nothing here reads a clock.

@@ -1,0 +1,1 @@
+//! MathML to [`crate::expr::Ast`].
