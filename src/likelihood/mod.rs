@@ -2,6 +2,8 @@
 //!
 //! The objective is always minimised. Values hold every constant (2 pi terms, Jacobians of log transformations).
 
+pub mod noise;
+
 use crate::ode::SimulationError;
 use crate::petab::Scale;
 use nalgebra::{DMatrix, DVector};
