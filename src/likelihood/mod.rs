@@ -2,7 +2,9 @@
 //!
 //! The objective is always minimised. Values hold every constant (2 pi terms, Jacobians of log transformations).
 
+pub mod covariance;
 pub mod noise;
+pub mod parametrisation;
 
 use crate::ode::SimulationError;
 use crate::petab::Scale;
