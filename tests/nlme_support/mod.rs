@@ -1,6 +1,8 @@
 //! Reference data for the tests of the mixed-effects likelihoods.
 #![allow(clippy::unwrap_used, clippy::print_stderr, dead_code)]
 
+pub mod models;
+
 use std::path::PathBuf;
 
 /// A file of the shared reference data, or `None` with a visible note where the data are absent.
