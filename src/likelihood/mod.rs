@@ -2,6 +2,13 @@
 //!
 //! The objective is always minimised. Values hold every constant (2 pi terms, Jacobians of log transformations).
 
+pub mod covariance;
+pub mod ebe;
+pub mod individual;
+pub mod laplace;
+pub mod noise;
+pub mod parametrisation;
+
 use crate::ode::SimulationError;
 use crate::petab::Scale;
 use nalgebra::{DMatrix, DVector};
