@@ -192,8 +192,9 @@ fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     code.match_indices(word).map(|(i, _)| i).filter(move |i| {
         let starts_with_name = word.starts_with(|c: char| c.is_alphanumeric() || c == '_');
         let ends_with_name = word.ends_with(|c: char| c.is_alphanumeric() || c == '_');
-        !(starts_with_name && part_of_name(code[..*i].chars().next_back()))
-            && !(ends_with_name && part_of_name(code[i + word.len()..].chars().next()))
+        let before = starts_with_name && part_of_name(code[..*i].chars().next_back());
+        let after = ends_with_name && part_of_name(code[i + word.len()..].chars().next());
+        !before && !after
     })
 }
 

@@ -1,11 +1,12 @@
-//! Cases of the SBML semantic test suite, run through the binary as anyone would run them.
+//! Reference values, compared through the binary as anyone would run it: the SBML semantic test suite, and the project's own problems.
 //!
-//! The suite is found by `MIXODE_SHARED` (default `../shared`); where it is absent, the test says so and passes. By default every
+//! The SBML suite is found by `MIXODE_SHARED` (default `../shared`); where it is absent, the test says so and passes. By default every
 //! tenth case in scope is run, which takes seconds; `MIXODE_SUITE=all` runs all of them. A case passes if every value u is within
 //! `absolute + relative * |c|` of the expected c, with the tolerances of its settings file.
 
 #![allow(clippy::unwrap_used)]
 
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,16 @@ const OPEN_CASES: &[(&str, &str)] = &[];
 /// Writes to the terminal even where the test harness captures what a passing test prints.
 fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// A binary without any command line can neither simulate nor evaluate; as soon as it has one, every case counts.
+fn has_command_line() -> bool {
+    let help = Command::new(env!("CARGO_BIN_EXE_mixode")).arg("--help").output().unwrap();
+    let empty = help.stdout.is_empty() && help.stderr.is_empty();
+    if empty {
+        say("LEFT OUT: this binary has no command line");
+    }
+    !empty
 }
 
 fn suite() -> Option<PathBuf> {
@@ -143,10 +154,7 @@ fn sbml_semantic_suite() {
         say("LEFT OUT: no SBML suite at $MIXODE_SHARED/suites/sbml");
         return;
     };
-    // A binary without any command line cannot simulate; as soon as it has one, every case counts.
-    let help = Command::new(env!("CARGO_BIN_EXE_mixode")).arg("--help").output().unwrap();
-    if help.stdout.is_empty() && help.stderr.is_empty() {
-        say("LEFT OUT: this binary has no command line");
+    if !has_command_line() {
         return;
     }
     let all = std::env::var("MIXODE_SUITE").is_ok_and(|v| v == "all");
@@ -174,4 +182,67 @@ fn sbml_semantic_suite() {
     let report: Vec<String> = failures.iter().map(|(case, message)| format!("  {case}: {message}")).collect();
     say(&format!("SBML suite: {} of {} cases pass ({} of {total} in scope)", chosen.len() - failures.len(), chosen.len(), in_scope.len()));
     assert!(failures.is_empty(), "{} of {} cases fail:\n{}", failures.len(), chosen.len(), report.join("\n"));
+}
+
+fn read_json(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// Compares one number of two JSON values; the message names both.
+fn compare(what: &str, found: &Value, expected: &Value, tolerance: f64) -> Option<String> {
+    let close = found.as_f64().zip(expected.as_f64()).is_some_and(|(f, e)| (f - e).abs() <= tolerance);
+    (!close).then(|| format!("{what} is {found}, expected {expected} within {tolerance:e}"))
+}
+
+/// Evaluates a problem of `petab_problems/` at its nominal parameters and compares with its `expected.json`.
+///
+/// The total adds up what each cell and each population term may be off.
+fn check_example(name: &str) {
+    if !has_command_line() {
+        return;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("petab_problems").join(name);
+    let expected = read_json(&folder.join("expected.json"));
+    let scratch = tempfile::tempdir().unwrap();
+    let output = scratch.path().join("evaluation.json");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mixode"));
+    run(command.arg("evaluate").arg(folder.join("problem.yaml")).arg("--json").arg(&output)).unwrap();
+    let found = read_json(&output);
+
+    let tolerance = |key: &str| expected["tolerance"][key].as_f64();
+    let mut problems = Vec::new();
+    for key in ["llh", "chi2"] {
+        if let Some(allowed) = tolerance(key) {
+            problems.extend(compare(key, &found[key], &expected[key], allowed));
+        }
+    }
+    if let Some(cells) = expected["individuals"].as_object() {
+        let allowed = tolerance("laplace").unwrap();
+        let total = allowed * cells.len() as f64 + tolerance("bulk").unwrap_or(0.0) + tolerance("snapshot_statistic").unwrap_or(0.0);
+        problems.extend(compare("nllh", &found["nllh"], &expected["nllh"], total));
+        for (cell, reference) in cells {
+            let own =
+                [&found["individuals"][cell], &found["terms"]["individuals"][cell], &found["terms"]["trajectory"]["individuals"][cell]];
+            let own = own.into_iter().find(|v| !v.is_null()).unwrap_or(&Value::Null);
+            problems.extend(compare(&format!("laplace of cell {cell}"), &own["laplace"], &reference["laplace"], allowed));
+        }
+    } else {
+        problems.extend(compare("nllh", &found["nllh"], &expected["nllh"], tolerance("llh").unwrap()));
+    }
+    assert!(problems.is_empty(), "{name}:\n  {}", problems.join("\n  "));
+}
+
+#[test]
+fn conversion_has_its_expected_values() {
+    check_example("conversion");
+}
+
+#[test]
+fn conversion_cells_has_its_expected_values() {
+    check_example("conversion_cells");
+}
+
+#[test]
+fn transfection_has_its_expected_values() {
+    check_example("transfection");
 }

@@ -3,6 +3,7 @@
 
     scripts/reference/make_problems.py            rewrites the files (they do not change: every seed is fixed)
     scripts/reference/make_problems.py --check    fails if a file on disk differs from what would be written
+                                                  (last digits may, with another C library)
 
 Nothing of mixode is used: data and expected values come from closed-form solutions. Derivatives are exact, by second-order
 forward differentiation (class Jet). model.xml, problem.yaml and README.md are written by hand. Standard library only.
