@@ -11,6 +11,8 @@ pub mod laplace;
 pub mod noise;
 pub mod parameters;
 pub mod parametrisation;
+pub mod population;
+pub mod population_rows;
 pub mod problem;
 pub mod simulated;
 pub mod simulated_individual;

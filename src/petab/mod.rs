@@ -102,11 +102,12 @@ pub mod problem;
 mod read;
 pub mod table;
 mod write;
+
+pub use write::write_simulations;
 mod yaml;
 
 pub use problem::*;
 pub use read::read;
-pub use write::write_simulations;
 
 use crate::diag::{Diagnostic, Span};
 
