@@ -6,7 +6,7 @@
 //! that the sign is known, and over the decades they usually span a step of the optimizer should be relative. All others are
 //! estimated as they are. Values and gradients per parameter are reported on the estimation scale; no likelihood depends on it.
 
-use super::table::{Cell, Table};
+use super::table::{Cell, Table, show};
 use super::{Parameter, Prior, Scale, Version};
 use crate::diag::{Diagnostic, Diagnostics};
 
@@ -87,7 +87,7 @@ fn read_table(table: &Table, version: Version, hyper: bool, d: &mut Diagnostics)
         if lower > upper {
             d.push(
                 Diagnostic::error("P0115", format!("the lower bound of `{name}` is above its upper bound"))
-                    .at(&optional(table.find("lowerBound")).span(), format!("above {upper}")),
+                    .at(&optional(table.find("lowerBound")).span(), format!("above {}", show(upper))),
             );
         }
         let scale = match version {
@@ -98,7 +98,7 @@ fn read_table(table: &Table, version: Version, hyper: bool, d: &mut Diagnostics)
         if let Some(value) = nominal_value.filter(|v| estimate && (*v < lower || *v > upper)) {
             d.push(
                 Diagnostic::warning("P0509", format!("the nominal value of `{name}` is outside its bounds"))
-                    .at(&optional(nominal).span(), format!("{value} is not within {lower} to {upper}")),
+                    .at(&optional(nominal).span(), format!("{} is not within {} to {}", show(value), show(lower), show(upper))),
             );
         }
         let prior = read_prior(prior.map(optional), version, (lower, upper), d);
@@ -130,7 +130,7 @@ fn read_scale(cell: &Cell, name: &str, estimate: bool, lower: f64, d: &mut Diagn
     if scale != Scale::Lin && estimate && lower < 0.0 {
         d.push(
             Diagnostic::error("P0116", format!("the parameter `{name}` is estimated on a logarithmic scale and may be negative"))
-                .at(&cell.span(), format!("its lower bound is {lower}"))
+                .at(&cell.span(), format!("its lower bound is {}", show(lower)))
                 .help("raise the lower bound above 0, or use the scale `lin`"),
         );
     } else if scale != Scale::Lin && estimate && lower == 0.0 {
