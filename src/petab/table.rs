@@ -360,7 +360,7 @@ impl<'a> Cell<'a> {
         match parse_number(self.text()) {
             Some(value) => Ok(Some(value)),
             None => {
-                self.not_a_number("a number", diagnostics);
+                self.not_a_number(if self.column_name() == "measurement" { "a finite number" } else { "a number" }, diagnostics);
                 Err(())
             }
         }
@@ -369,10 +369,12 @@ impl<'a> Cell<'a> {
     /// Reports that the cell does not hold what was expected of it, a kind of number.
     pub fn not_a_number(&self, expected: &str, diagnostics: &mut Diagnostics) {
         let text = self.text();
-        let mut diagnostic = Diagnostic::error("P0105", format!("`{}` is not a number", self.column_name())).at(&self.span(), format!("expected {expected}"));
+        let plain = ["a number", "a finite number"].contains(&expected) && parse_number(text).is_none();
+        let message = if plain { format!("`{}` is not a number", self.column_name()) } else { format!("`{}` cannot be `{text}`", self.column_name()) };
+        let mut diagnostic = Diagnostic::error("P0105", message).at(&self.span(), format!("expected {expected}"));
         if text.contains(',') && parse_number(&text.replacen(',', ".", 1)).is_some() {
             diagnostic = diagnostic.help(format!("write `{}`: numbers have a decimal point", text.replacen(',', ".", 1)));
-        } else if self.column_name() == "measurement" {
+        } else if self.column_name() == "measurement" && plain {
             diagnostic = diagnostic.help("delete the row to mark a missing value; PEtab has no NA");
         }
         diagnostics.push(diagnostic);
