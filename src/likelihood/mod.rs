@@ -2,6 +2,19 @@
 //!
 //! The objective is always minimised. Values hold every constant (2 pi terms, Jacobians of log transformations).
 
+pub mod coordinates;
+pub mod covariance;
+pub mod ebe;
+pub mod fixed;
+pub mod individual;
+pub mod laplace;
+pub mod noise;
+pub mod parameters;
+pub mod parametrisation;
+pub mod problem;
+pub mod simulated;
+pub mod simulated_individual;
+
 use crate::ode::SimulationError;
 use crate::petab::Scale;
 use nalgebra::{DMatrix, DVector};
