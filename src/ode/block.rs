@@ -157,8 +157,8 @@ pub fn wrms_norm(x: &[f64], w: &[f64], shape: Shape) -> f64 {
     let stride = shape.stride;
     let mut largest = 0.0;
     let mut keep = |s: f64| {
-        // The negated comparison lets NaN win.
-        if !(s <= largest) {
+        // Nothing is greater than NaN, so NaN stays.
+        if s > largest || s.is_nan() {
             largest = s;
         }
     };
