@@ -4,10 +4,13 @@
 
 pub mod covariance;
 pub mod ebe;
+pub mod importance;
 pub mod individual;
 pub mod laplace;
+pub mod nodes;
 pub mod noise;
 pub mod parametrisation;
+pub mod quadrature;
 
 use crate::ode::SimulationError;
 use crate::petab::Scale;
