@@ -6,8 +6,10 @@ pub mod coordinates;
 pub mod covariance;
 pub mod ebe;
 pub mod fixed;
+pub mod importance;
 pub mod individual;
 pub mod laplace;
+pub mod nodes;
 pub mod noise;
 pub mod parameters;
 pub mod parametrisation;
@@ -16,6 +18,7 @@ pub mod population_rows;
 pub mod problem;
 pub mod simulated;
 pub mod simulated_individual;
+pub mod quadrature;
 
 use crate::ode::SimulationError;
 use crate::petab::Scale;
