@@ -138,8 +138,8 @@ impl<'a> Builder<'a> {
     fn run(&mut self, start: f64) -> OdeSystem {
         self.classify();
         self.declare_parameters();
-        let entities = self.lower_entities();
         self.rates = vec![None; self.state_ids.len()];
+        let entities = self.lower_entities();
         for i in 0..self.state_ids.len() {
             self.rate(i);
         }
@@ -209,7 +209,7 @@ impl<'a> Builder<'a> {
         let (mut kinds, mut states) = (IndexMap::new(), Vec::new());
         for s in &self.model.species {
             let changed_by_reactions = reacting.contains(s.id.as_str()) && !s.boundary && !s.constant;
-            let diluted = resized.contains(s.compartment.as_str()) && !s.only_substance_units && !s.constant;
+            let diluted = resized.contains(s.compartment.as_str()) && !s.only_substance_units;
             add(&s.id, changed_by_reactions || diluted, &mut kinds, &mut states);
         }
         for c in &self.model.compartments {
