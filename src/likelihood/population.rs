@@ -12,7 +12,6 @@ use super::simulated::{Derivatives, Pool, Rows, Worker, failure};
 use super::simulated_individual::SimulatedIndividual;
 use super::{Evaluation, EvaluationError, Order};
 use crate::petab::{Censoring, DataKind, Nlme, Problem, RandomEffect, Scale};
-use nalgebra::DVector;
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -144,20 +143,11 @@ impl Chain {
         Chain { places }
     }
 
-    /// Sparse gradient by x from one by phi_typical and one by natural covariance parameters.
-    pub fn apply(&self, natural: &[f64], coordinates: &[Coordinate], d_phi: &DVector<f64>, omega: &Omega, d_omega: &DVector<f64>) -> Vec<(usize, f64)> {
-        let mut gradient = Vec::new();
-        for (c, d) in coordinates.iter().zip(d_phi.iter()) {
-            if let Some((k, scale)) = self.places[c.theta] {
-                gradient.push((k, d * c.chain(scale, natural[c.theta])));
-            }
-        }
-        for (row, d) in omega.parameters.iter().zip(d_omega.iter()) {
-            if let Some((k, scale)) = self.places[*row] {
-                gradient.push((k, d * scale.derivative(natural[*row])));
-            }
-        }
-        gradient
+    /// For every component of xi = (phi_typical, natural covariance parameters) its place in x and dxi/dx, where it is estimated.
+    pub fn slopes(&self, natural: &[f64], coordinates: &[Coordinate], omega: &Omega) -> Vec<Option<(usize, f64)>> {
+        let phi = coordinates.iter().map(|c| self.places[c.theta].map(|(k, scale)| (k, c.chain(scale, natural[c.theta]))));
+        let covariance = omega.parameters.iter().map(|row| self.places[*row].map(|(k, scale)| (k, scale.derivative(natural[*row]))));
+        phi.chain(covariance).collect()
     }
 }
 
@@ -261,7 +251,9 @@ impl Population {
                 let gradient = if order == Order::Value {
                     Vec::new()
                 } else {
-                    chain.apply(&natural, &data.coordinates.all, &term.d_phi, &block, &term.d_parameters)
+                    let xi = term.d_phi.iter().chain(term.d_parameters.iter());
+                    let slopes = chain.slopes(&natural, &data.coordinates.all, &block);
+                    slopes.into_iter().zip(xi).filter_map(|(slope, d)| slope.map(|(k, s)| (k, d * s))).collect()
                 };
                 Ok((term.value, gradient))
             })
