@@ -10,7 +10,9 @@ pub mod laplace;
 pub mod nodes;
 pub mod noise;
 pub mod parametrisation;
+pub mod population_statistics;
 pub mod quadrature;
+pub mod snapshot;
 
 use crate::ode::SimulationError;
 use crate::petab::Scale;
