@@ -4,8 +4,12 @@
 //! [`Layout`] says for each symbol in which array and at which place it stands. Kernels are pure functions: they read the
 //! inputs, write `out` and the scratch, and touch nothing else, so one kernel may run on many threads at once.
 
+mod program;
+
 use crate::expr::{ExprId, Graph, SymbolId};
+use program::Program;
 use rustc_hash::FxHashMap;
+use std::sync::Arc;
 
 /// Number of input arrays of a kernel.
 pub const ARRAYS: usize = 4;
@@ -54,30 +58,35 @@ pub enum CompileError {
 /// One compiled list of expressions. Cloning is cheap; the machine code is freed with the last clone.
 #[derive(Debug, Clone)]
 pub struct Kernel {
-    outputs: usize,
+    program: Arc<Program>,
 }
 
 /// Working memory of kernel calls; grows to the largest need and is re-used.
 #[derive(Debug, Clone, Default)]
 pub struct Scratch {
-    #[allow(dead_code)]
     values: Vec<f64>,
 }
 
 impl Kernel {
     /// Number of outputs.
     pub fn outputs(&self) -> usize {
-        self.outputs
+        self.program.outputs.len()
     }
 
-    /// Evaluates all outputs into `out` (length [`Kernel::outputs`]). Input arrays must be at least as long as the
-    /// largest offset placed in them; shorter ones are a bug and panic.
-    pub fn call(&self, _inputs: [&[f64]; ARRAYS], _out: &mut [f64], _scratch: &mut Scratch) {
-        todo!()
+    /// Evaluates all outputs into `out` (length [`Kernel::outputs`]).
+    ///
+    /// # Panics
+    /// If an input array is shorter than the largest offset placed in it that the kernel reads, or `out` has another length.
+    pub fn call(&self, inputs: [&[f64]; ARRAYS], out: &mut [f64], scratch: &mut Scratch) {
+        assert_eq!(out.len(), self.program.outputs.len(), "length of a kernel's output");
+        for (input, need) in inputs.iter().zip(self.program.needs) {
+            assert!(input.len() >= need, "an input array of a kernel is too short");
+        }
+        self.program.interpret(inputs, out, &mut scratch.values);
     }
 }
 
 /// Compiles several expression lists over one layout into one piece of code, in the order given.
-pub fn compile(_graph: &Graph, _layout: &Layout, _programs: &[&[ExprId]], _backend: Backend) -> Result<Vec<Kernel>, CompileError> {
-    todo!()
+pub fn compile(graph: &Graph, layout: &Layout, programs: &[&[ExprId]], _backend: Backend) -> Result<Vec<Kernel>, CompileError> {
+    programs.iter().map(|outputs| Ok(Kernel { program: Arc::new(Program::new(graph, layout, outputs)?) })).collect()
 }
