@@ -15,10 +15,12 @@ pub mod parameters;
 pub mod parametrisation;
 pub mod population;
 pub mod population_rows;
+pub mod population_statistics;
 pub mod problem;
+pub mod quadrature;
 pub mod simulated;
 pub mod simulated_individual;
-pub mod quadrature;
+pub mod snapshot;
 
 use crate::ode::SimulationError;
 use crate::petab::Scale;
