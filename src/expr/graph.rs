@@ -419,28 +419,57 @@ impl Graph {
     /// Builds the expression of a parsed formula. `resolve` is asked for what only the caller knows: names, time, calls, `rateOf` and
     /// `delay`; `None` from it gives up.
     pub fn lower(&mut self, ast: &Ast, resolve: &mut dyn FnMut(&mut Graph, &Ast) -> Option<ExprId>) -> Option<ExprId> {
-        Some(match &ast.kind {
-            AstKind::Number(value) => self.constant(*value),
-            AstKind::Name(_) | AstKind::Time | AstKind::Call(..) | AstKind::RateOf(_) | AstKind::Delay(..) => resolve(self, ast)?,
-            AstKind::Unary(op, a) => {
-                let a = self.lower(a, resolve)?;
-                self.unary(*op, a)
-            }
-            AstKind::Binary(op, a, b) => {
-                let (a, b) = (self.lower(a, resolve), self.lower(b, resolve));
-                self.binary(*op, a?, b?)
-            }
-            AstKind::Piecewise(pieces, otherwise) => {
-                let mut value = match otherwise {
-                    Some(otherwise) => self.lower(otherwise, resolve)?,
-                    None => self.constant(f64::NAN),
-                };
-                for (piece, condition) in pieces.iter().rev() {
-                    let (condition, piece) = (self.lower(condition, resolve), self.lower(piece, resolve));
-                    value = self.select(condition?, piece?, value);
+        /// What is still to be done; operations take their operands from `values`, the last operand on top.
+        enum Task<'a> {
+            Lower(&'a Ast),
+            Unary(Unary),
+            Binary(Binary),
+            /// Value if there is no `otherwise`.
+            Undefined,
+            /// Operands: otherwise, condition, value.
+            Select,
+        }
+        // An explicit stack, since chains of operations can be deeper than the call stack.
+        let mut tasks = vec![Task::Lower(ast)];
+        let mut values: Vec<ExprId> = Vec::new();
+        while let Some(task) = tasks.pop() {
+            let value = match task {
+                Task::Lower(ast) => match &ast.kind {
+                    AstKind::Number(value) => self.constant(*value),
+                    AstKind::Name(_) | AstKind::Time | AstKind::Call(..) | AstKind::RateOf(_) | AstKind::Delay(..) => resolve(self, ast)?,
+                    AstKind::Unary(op, a) => {
+                        tasks.extend([Task::Unary(*op), Task::Lower(a)]);
+                        continue;
+                    }
+                    AstKind::Binary(op, a, b) => {
+                        tasks.extend([Task::Binary(*op), Task::Lower(b), Task::Lower(a)]);
+                        continue;
+                    }
+                    AstKind::Piecewise(pieces, otherwise) => {
+                        // The first piece is the outermost choice.
+                        for (piece, condition) in pieces {
+                            tasks.extend([Task::Select, Task::Lower(piece), Task::Lower(condition)]);
+                        }
+                        tasks.push(otherwise.as_deref().map_or(Task::Undefined, Task::Lower));
+                        continue;
+                    }
+                },
+                Task::Undefined => self.constant(f64::NAN),
+                Task::Unary(op) => {
+                    let a = values.pop()?;
+                    self.unary(op, a)
                 }
-                value
-            }
-        })
+                Task::Binary(op) => {
+                    let (b, a) = (values.pop()?, values.pop()?);
+                    self.binary(op, a, b)
+                }
+                Task::Select => {
+                    let (piece, condition, otherwise) = (values.pop()?, values.pop()?, values.pop()?);
+                    self.select(condition, piece, otherwise)
+                }
+            };
+            values.push(value);
+        }
+        values.pop()
     }
 }

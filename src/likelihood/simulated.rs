@@ -532,7 +532,11 @@ impl Pool {
 
     /// Work done by all workers together.
     pub fn counts(&self) -> Counts {
-        self.free.lock().map(|free| free.iter().fold(Counts::default(), |sum, w| sum + w.counts())).unwrap_or_default()
+        let mut total = Counts::default();
+        if let Ok(free) = self.free.lock() {
+            free.iter().for_each(|w| total.add(&w.counts()));
+        }
+        total
     }
 }
 

@@ -641,10 +641,11 @@ impl<'a> Builder<'a> {
                 placeholders.extend(self.graph.symbol_id(symbol));
                 local.insert(name.clone(), symbol);
             }
-            let scope = |span, local| Scope { origin: Origin::Petab(span), local, only_local: false, stage: Stage::Running };
-            let value = self.lower(&o.formula.ast, scope(&o.formula.span, &local)).unwrap_or(nan);
+            let scope = Scope { origin: Origin::Petab(&o.formula.span), local: &local, only_local: false, stage: Stage::Running };
+            let value = self.lower(&o.formula.ast, scope).unwrap_or(nan);
             local.insert(o.id.clone(), value);
-            let noise = self.lower(&o.noise.ast, scope(&o.noise.span, &local)).unwrap_or(nan);
+            let scope = Scope { origin: Origin::Petab(&o.noise.span), local: &local, only_local: false, stage: Stage::Running };
+            let noise = self.lower(&o.noise.ast, scope).unwrap_or(nan);
             observables.push(ObservableFormula { id: o.id.clone(), value, noise, placeholders });
         }
         observables

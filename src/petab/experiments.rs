@@ -22,24 +22,30 @@ pub struct Condition {
 }
 
 /// All conditions.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Conditions {
     /// By id, in file order.
     pub by_id: IndexMap<String, Condition>,
     /// Everything that is changed by some condition, with a place.
     pub targets: IndexMap<String, Span>,
+    /// Whether all condition tables could be read. If not, an undefined condition may be a follow-up of that.
+    pub complete: bool,
 }
 
 /// Reads the condition tables of version 1.
-pub fn read_conditions_v1(tables: &[Table], d: &mut Diagnostics) -> Conditions {
-    let mut conditions = Conditions::default();
+pub fn read_conditions_v1(tables: &[Table], complete: bool, d: &mut Diagnostics) -> Conditions {
+    let mut conditions = Conditions { by_id: IndexMap::new(), targets: IndexMap::new(), complete };
     for table in tables {
         let hint = "one row per change (`targetId`, `targetValue`) is PEtab v2; this problem says format_version 1";
         if let Some((_, place)) = table.columns().find(|(name, _)| *name == "targetId") {
             wrong_layout(hint, &place, "expected one column per changed entity", d);
+            conditions.complete = false;
             continue;
         }
-        let Some(id) = table.require("conditionId", &[], d) else { continue };
+        let Some(id) = table.require("conditionId", &[], d) else {
+            conditions.complete = false;
+            continue;
+        };
         let mut targets = Vec::new();
         for (column, (name, place)) in table.columns().enumerate() {
             if column == id || name == "conditionName" || name.is_empty() {
@@ -80,24 +86,28 @@ pub fn read_conditions_v1(tables: &[Table], d: &mut Diagnostics) -> Conditions {
 }
 
 /// Reads the condition tables of version 2.
-pub fn read_conditions_v2(tables: &[Table], d: &mut Diagnostics) -> Conditions {
-    let mut conditions = Conditions::default();
+pub fn read_conditions_v2(tables: &[Table], complete: bool, d: &mut Diagnostics) -> Conditions {
+    let mut conditions = Conditions { by_id: IndexMap::new(), targets: IndexMap::new(), complete };
     for table in tables {
         if table.find("targetId").is_none() && table.find("targetValue").is_none() && table.find("conditionId").is_some() {
             let place = table.columns().next().map(|(_, place)| place).unwrap_or_else(|| table.source().span(0..0));
             let hint = "one column per changed entity is PEtab v1; this problem says format_version 2";
             wrong_layout(hint, &place, "expected the columns `conditionId`, `targetId`, `targetValue`", d);
+            conditions.complete = false;
             continue;
         }
         let columns = ["conditionId", "targetId", "targetValue"].map(|name| table.require(name, &[], d));
-        let [Some(id), Some(target), Some(value)] = columns else { continue };
+        let [Some(id), Some(target), Some(value)] = columns else {
+            conditions.complete = false;
+            continue;
+        };
         for row in 0..table.rows() {
             let (id_cell, target_cell, value_cell) = (table.cell(row, Some(id)), table.cell(row, Some(target)), table.cell(row, Some(value)));
             let (id, target, value) = (id_cell.id(d), target_cell.id(d), formula::read(&value_cell, d));
-            let (Some(id), Some(target)) = (id, target) else { continue };
+            let Some(id) = id else { continue };
+            let condition = conditions.by_id.entry(id.to_string()).or_insert_with(|| Condition { changes: Vec::new(), span: id_cell.span() });
+            let Some(target) = target else { continue };
             conditions.targets.entry(target.to_string()).or_insert_with(|| target_cell.span());
-            let condition =
-                conditions.by_id.entry(id.to_string()).or_insert_with(|| Condition { changes: Vec::new(), span: id_cell.span() });
             if let Some(first) = condition.changes.iter().find(|c| c.target == target) {
                 overlapping(&format!("the condition `{id}` changes `{target}` twice"), &target_cell.span(), &first.span, d);
                 continue;
@@ -134,22 +144,28 @@ pub struct Planned {
 
 /// Reads the experiment tables of version 2.
 ///
+/// `complete` becomes false if a table could not be read.
 /// An experiment with a period at -inf and none at a finite time gets one at 0 without changes (PETAB.md ruling 5).
-pub fn read_experiments(tables: &[Table], conditions: &Conditions, d: &mut Diagnostics) -> IndexMap<String, Planned> {
+pub fn read_experiments(tables: &[Table], conditions: &Conditions, complete: &mut bool, d: &mut Diagnostics) -> IndexMap<String, Planned> {
     // For each experiment the condition cells by time; times are few, so a list serves.
     let mut plan: IndexMap<String, (Span, Vec<(f64, Vec<&Condition>)>)> = IndexMap::new();
     let mut undefined = Repeated::default();
     let mut named = rustc_hash::FxHashSet::default();
     for table in tables {
         let columns = ["experimentId", "time", "conditionId"].map(|name| table.require(name, &[], d));
-        let [Some(id), Some(time), Some(condition)] = columns else { continue };
+        let [Some(id), Some(time), Some(condition)] = columns else {
+            *complete = false;
+            continue;
+        };
         for row in 0..table.rows() {
             let (id_cell, time_cell, condition_cell) = (table.cell(row, Some(id)), table.cell(row, Some(time)), table.cell(row, Some(condition)));
             let (id, time, condition) = (id_cell.id(d), time_cell.number(d), condition_cell.optional_id(d));
             if let Some(condition) = condition.filter(|c| !conditions.by_id.contains_key(*c)) {
                 undefined_condition(condition, "the experiment table", &condition_cell.span(), conditions, &mut undefined);
             }
-            let (Some(id), Some(time)) = (id, time) else { continue };
+            let Some(id) = id else { continue };
+            let periods = &mut plan.entry(id.to_string()).or_insert_with(|| (id_cell.span(), Vec::new())).1;
+            let Some(time) = time else { continue };
             if time == f64::INFINITY {
                 d.push(
                     Diagnostic::error("P0211", format!("a period of the experiment `{id}` starts at infinite time"))
@@ -157,7 +173,6 @@ pub fn read_experiments(tables: &[Table], conditions: &Conditions, d: &mut Diagn
                 );
                 continue;
             }
-            let periods = &mut plan.entry(id.to_string()).or_insert_with(|| (id_cell.span(), Vec::new())).1;
             let period = match periods.iter_mut().position(|p| p.0 == time) {
                 Some(index) => &mut periods[index],
                 None => {
@@ -213,6 +228,9 @@ pub fn is_or_are(count: usize, noun: &str) -> String {
 }
 
 fn undefined_condition(id: &str, place: &str, span: &Span, conditions: &Conditions, undefined: &mut Repeated) {
+    if !conditions.complete {
+        return;
+    }
     undefined.push(format!("{place} {id}"), || {
         let mut diagnostic = Diagnostic::error("P0204", format!("{place} refers to an undefined condition `{id}`"))
             .at(span, "not in the condition table")
@@ -230,6 +248,8 @@ pub struct Resolver<'a> {
     conditions: &'a Conditions,
     /// The experiments of version 2; `None` in version 1.
     planned: Option<&'a IndexMap<String, Planned>>,
+    /// Whether all experiments are known.
+    complete: bool,
     /// The experiments met so far.
     pub experiments: Vec<Experiment>,
     index: rustc_hash::FxHashMap<(String, String), usize>,
@@ -240,8 +260,8 @@ pub struct Resolver<'a> {
 
 impl<'a> Resolver<'a> {
     /// For version 1 (`planned` is `None`) or 2.
-    pub fn new(conditions: &'a Conditions, planned: Option<&'a IndexMap<String, Planned>>) -> Self {
-        Resolver { conditions, planned, experiments: Vec::new(), index: Default::default(), last: None, undefined: Repeated::default() }
+    pub fn new(conditions: &'a Conditions, planned: Option<&'a IndexMap<String, Planned>>, complete: bool) -> Self {
+        Resolver { conditions, planned, complete, experiments: Vec::new(), index: Default::default(), last: None, undefined: Repeated::default() }
     }
 
     /// Version 1: the experiment of a pair of conditions.
@@ -293,6 +313,7 @@ impl<'a> Resolver<'a> {
         let known = self.planned?;
         match known.get(id) {
             Some(found) => self.add(key, found.experiment.clone()),
+            None if !self.complete => None,
             None => {
                 undefined_experiment(id, &span(), known.keys().map(String::as_str), &mut self.undefined);
                 None

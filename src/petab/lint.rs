@@ -7,13 +7,14 @@ use crate::diag::{Diagnostic, Diagnostics, Span};
 use indexmap::IndexMap;
 use rustc_hash::FxHashMap;
 
-/// All checks on what was read.
+/// All checks on what was read. `complete`: all parameter tables could be read.
 pub fn problem(
     version: Version,
     parameters: &[Parameter],
     observables: &[Observable],
     conditions: &Conditions,
     planned: Option<&IndexMap<String, Planned>>,
+    complete: bool,
     d: &mut Diagnostics,
 ) {
     let mut by_id: FxHashMap<&str, &Parameter> = FxHashMap::default();
@@ -73,7 +74,7 @@ pub fn problem(
             });
         }
     }
-    if let Some(planned) = planned {
+    if let Some(planned) = planned.filter(|_| complete) {
         check_first_periods(planned, &|id| by_id.get(id).is_some_and(|p| !p.hyper), d);
     }
 }

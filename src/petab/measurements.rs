@@ -5,7 +5,7 @@
 
 use super::experiments::{Conditions, Planned, Resolver, is_or_are};
 use super::population::{Individuals, RowReader};
-use super::table::{Cell, Repeated, Table, counted, is_id, listing, parse_number};
+use super::table::{self, Cell, Repeated, Table, counted, is_id, listing, parse_number};
 use super::{Experiment, Measurement, NoiseDistribution, Observable, Override, Version};
 use crate::diag::{Diagnostic, Diagnostics, Span};
 use indexmap::IndexMap;
@@ -17,6 +17,8 @@ pub struct Context<'a> {
     pub version: Version,
     /// The observables.
     pub observables: &'a [Observable],
+    /// Whether all observable tables and all experiment tables could be read. What is undefined may be a follow-up if not.
+    pub complete: (bool, bool),
     /// The conditions.
     pub conditions: &'a Conditions,
     /// The experiments of version 2.
@@ -88,7 +90,7 @@ fn columns(table: &Table, version: Version, d: &mut Diagnostics) -> Option<Colum
 /// Reads the measurement tables.
 pub fn read(tables: &[Table], context: &Context, d: &mut Diagnostics) -> Measured {
     let observables: FxHashMap<&str, usize> = context.observables.iter().enumerate().map(|(i, o)| (o.id.as_str(), i)).collect();
-    let mut resolver = Resolver::new(context.conditions, context.planned);
+    let mut resolver = Resolver::new(context.conditions, context.planned, context.complete.1);
     let mut out = Measured { measurements: Vec::new(), rows: Vec::new(), experiments: Vec::new(), individuals: Individuals::default() };
     let mut repeated = Repeated::default();
     let mut skipped: Vec<Span> = Vec::new();
@@ -102,7 +104,7 @@ pub fn read(tables: &[Table], context: &Context, d: &mut Diagnostics) -> Measure
             let observable = cell(columns.observable).id(d);
             let observable = observable.and_then(|id| {
                 let found = observables.get(id).copied();
-                if found.is_none() {
+                if found.is_none() && context.complete.0 {
                     repeated.push(format!("observable {id}"), || undefined_observable(id, &cell(columns.observable).span(), context.observables));
                 }
                 found
@@ -123,9 +125,10 @@ pub fn read(tables: &[Table], context: &Context, d: &mut Diagnostics) -> Measure
                 (None, None) => None,
             };
             check_model(&optional(columns.model), context.model_id, &mut repeated);
-            let time = cell(columns.time).number(d);
+            let mut time = cell(columns.time).number(d);
             if time == Some(f64::NEG_INFINITY) {
                 cell(columns.time).not_a_number("a finite time, or `inf` for a steady state", d);
+                time = None;
             }
             let Ok(value) = cell(columns.measurement).optional_number(d) else { continue };
             let Some(value) = value.filter(|v| !v.is_nan()) else {
@@ -216,8 +219,9 @@ fn check_model(cell: &Cell, model: Option<&str>, repeated: &mut Repeated) {
 
 fn before_start(cell: &Cell, start: f64, experiment: &str, repeated: &mut Repeated) {
     repeated.push(format!("before {experiment}"), || {
-        Diagnostic::error("P0209", format!("a measurement precedes the start of the experiment `{experiment}`"))
-            .at(&cell.span(), format!("the first period starts at {start}"))
+        let what = if experiment.is_empty() { "simulation".to_string() } else { format!("experiment `{experiment}`") };
+        Diagnostic::error("P0209", format!("a measurement precedes the start of the {what}"))
+            .at(&cell.span(), format!("it starts at {}", table::show(start)))
     });
 }
 

@@ -81,7 +81,6 @@
 //! | P0505 | warning: an unknown extension is ignored |
 //! | P0506 | warning: unused conditions |
 //! | P0507 | warning: values that are not positive under logarithmic noise |
-//! | P0508 | warning: rows with fewer cells than the header |
 //! | P0509 | warning: a nominal value outside the bounds |
 //! | P0510 | warning: a lower bound 0 on a logarithmic scale |
 //! | P0511 | warning: columns of `nlme` in a problem that does not name it |
@@ -102,11 +101,12 @@ pub mod problem;
 mod read;
 pub mod table;
 mod write;
+
+pub use write::write_simulations;
 mod yaml;
 
 pub use problem::*;
 pub use read::read;
-pub use write::write_simulations;
 
 use crate::diag::{Diagnostic, Span};
 

@@ -9,16 +9,19 @@ use super::{Formula, NoiseDistribution, Observable, Version, formula};
 use crate::diag::{Diagnostic, Diagnostics};
 use rustc_hash::FxHashMap;
 
-/// Reads the observable tables.
-pub fn read(tables: &[Table], version: Version, diagnostics: &mut Diagnostics) -> Vec<Observable> {
-    tables.iter().flat_map(|table| read_table(table, version, diagnostics)).collect()
+/// Reads the observable tables. `complete` becomes false if a table cannot be read at all.
+pub fn read(tables: &[Table], version: Version, complete: &mut bool, diagnostics: &mut Diagnostics) -> Vec<Observable> {
+    tables.iter().flat_map(|table| read_table(table, version, complete, diagnostics)).collect()
 }
 
-fn read_table(table: &Table, version: Version, d: &mut Diagnostics) -> Vec<Observable> {
+fn read_table(table: &Table, version: Version, complete: &mut bool, d: &mut Diagnostics) -> Vec<Observable> {
     let id = table.require("observableId", &[], d);
     let observable = table.require("observableFormula", &[], d);
     let noise = table.require("noiseFormula", &[], d);
-    let (Some(id), Some(observable), Some(noise)) = (id, observable, noise) else { return Vec::new() };
+    let (Some(id), Some(observable), Some(noise)) = (id, observable, noise) else {
+        *complete = false;
+        return Vec::new();
+    };
     let name = table.find("observableName");
     let transformation = table.find("observableTransformation");
     let distribution = table.find("noiseDistribution");
@@ -28,7 +31,8 @@ fn read_table(table: &Table, version: Version, d: &mut Diagnostics) -> Vec<Obser
     for row in 0..table.rows() {
         let cell = |column: Option<usize>| table.cell(row, column);
         let id_cell = cell(Some(id));
-        let (id, formula, noise) = (id_cell.id(d), formula::read(&cell(Some(observable)), d), formula::read(&cell(Some(noise)), d));
+        let (id, formula) = (id_cell.id(d), formula::read(&cell(Some(observable)), d));
+        let noise_formula = formula::read(&cell(Some(noise)), d);
         let distribution = match version {
             Version::V1 => distribution_v1(&cell(transformation), &cell(distribution), d),
             Version::V2 => distribution_v2(&cell(distribution), d),
@@ -36,7 +40,7 @@ fn read_table(table: &Table, version: Version, d: &mut Diagnostics) -> Vec<Obser
         let Some(id) = id else { continue };
         // A formula that could not be read has been reported; a row without it would cause follow-up errors elsewhere, so it stays.
         let unread = |formula: Option<Formula>, column| formula.unwrap_or_else(|| unknown(cell(Some(column)).span()));
-        let (formula, noise) = (unread(formula, observable), unread(noise, table.find("noiseFormula").unwrap_or(0)));
+        let (formula, noise) = (unread(formula, observable), unread(noise_formula, noise));
         let [observable_placeholders, noise_placeholders] = match version {
             Version::V1 => [
                 numbered(&format!("observableParameter#_{id}"), &[&formula, &noise], d),

@@ -6,7 +6,7 @@
 //! that the sign is known, and over the decades they usually span a step of the optimizer should be relative. All others are
 //! estimated as they are. Values and gradients per parameter are reported on the estimation scale; no likelihood depends on it.
 
-use super::table::{Cell, Table};
+use super::table::{Cell, Table, show};
 use super::{Parameter, Prior, Scale, Version};
 use crate::diag::{Diagnostic, Diagnostics};
 
@@ -37,18 +37,22 @@ const PRIORS_V2: [(&str, usize); 11] = [
     ("uniform", 2),
 ];
 
-/// Reads the parameter tables; `hyper` marks the rows as hyperparameters of `nlme`.
-pub fn read(tables: &[Table], version: Version, hyper: bool, diagnostics: &mut Diagnostics) -> Vec<Parameter> {
-    tables.iter().flat_map(|table| read_table(table, version, hyper, diagnostics)).collect()
+/// Reads the parameter tables; `hyper` marks the rows as hyperparameters of `nlme`. `complete` becomes false if a table
+/// cannot be read at all.
+pub fn read(tables: &[Table], version: Version, hyper: bool, complete: &mut bool, diagnostics: &mut Diagnostics) -> Vec<Parameter> {
+    tables.iter().flat_map(|table| read_table(table, version, hyper, complete, diagnostics)).collect()
 }
 
-fn read_table(table: &Table, version: Version, hyper: bool, d: &mut Diagnostics) -> Vec<Parameter> {
+fn read_table(table: &Table, version: Version, hyper: bool, complete: &mut bool, d: &mut Diagnostics) -> Vec<Parameter> {
     let v1 = version == Version::V1;
     let old = "`parameterScale` is PEtab v1, which this problem's format_version does not say";
     let id = table.require("parameterId", &[], d);
     let estimate = table.require("estimate", &[], d);
     let scale = if v1 { table.require("parameterScale", &[("priorDistribution", old)], d) } else { None };
-    let (Some(id), Some(estimate)) = (id, estimate) else { return Vec::new() };
+    let (Some(id), Some(estimate)) = (id, estimate) else {
+        *complete = false;
+        return Vec::new();
+    };
     let lower = table.find("lowerBound");
     let upper = table.find("upperBound");
     let nominal = table.find("nominalValue");
@@ -61,9 +65,12 @@ fn read_table(table: &Table, version: Version, hyper: bool, d: &mut Diagnostics)
         let optional = |column: Option<usize>| table.cell(row, column);
         let Some(name) = cell(id).id(d) else { continue };
         let span = cell(id).span();
-        let Some(estimate) = read_estimate(&cell(estimate), version, d) else { continue };
-        let mut bound = |column: Option<usize>, default: f64| -> Option<f64> {
-            let value = optional(column).optional_number(d).ok()?;
+        // A row with a mistake stays, so that the parameter is not reported as undefined elsewhere.
+        let estimate = read_estimate(&cell(estimate), version, d);
+        let fixed = estimate == Some(false);
+        let estimate = estimate.unwrap_or(false);
+        let mut bound = |column: Option<usize>, default: f64| {
+            let Ok(value) = optional(column).optional_number(d) else { return default };
             if value.is_none() && estimate {
                 d.push(
                     Diagnostic::error("P0113", format!("the estimated parameter `{name}` needs bounds"))
@@ -71,12 +78,13 @@ fn read_table(table: &Table, version: Version, hyper: bool, d: &mut Diagnostics)
                         .help("`-inf` and `inf` are allowed in PEtab v2"),
                 );
             }
-            Some(value.filter(|v| !v.is_nan()).unwrap_or(default))
+            value.filter(|v| !v.is_nan()).unwrap_or(default)
         };
-        let (Some(lower), Some(upper)) = (bound(lower, f64::NEG_INFINITY), bound(upper, f64::INFINITY)) else { continue };
-        let Ok(nominal_value) = optional(nominal).optional_number(d) else { continue };
-        let nominal_value = nominal_value.filter(|v| !v.is_nan());
-        if nominal_value.is_none() && !estimate {
+        let (lower, upper) = (bound(lower, f64::NEG_INFINITY), bound(upper, f64::INFINITY));
+        let nominal_value = optional(nominal).optional_number(d);
+        let unreadable = nominal_value.is_err();
+        let nominal_value = nominal_value.unwrap_or(None).filter(|v| !v.is_nan());
+        if nominal_value.is_none() && fixed && !unreadable {
             let place = optional(nominal).span();
             d.push(
                 Diagnostic::error("P0114", format!("the parameter `{name}` is not estimated and has no nominal value"))
@@ -87,7 +95,7 @@ fn read_table(table: &Table, version: Version, hyper: bool, d: &mut Diagnostics)
         if lower > upper {
             d.push(
                 Diagnostic::error("P0115", format!("the lower bound of `{name}` is above its upper bound"))
-                    .at(&optional(table.find("lowerBound")).span(), format!("above {upper}")),
+                    .at(&optional(table.find("lowerBound")).span(), format!("above {}", show(upper))),
             );
         }
         let scale = match version {
@@ -95,10 +103,10 @@ fn read_table(table: &Table, version: Version, hyper: bool, d: &mut Diagnostics)
             Version::V2 if estimate && lower > 0.0 && upper.is_finite() => Scale::Log,
             Version::V2 => Scale::Lin,
         };
-        if let Some(value) = nominal_value.filter(|v| estimate && (*v < lower || *v > upper)) {
+        if let Some(value) = nominal_value.filter(|v| estimate && lower <= upper && (*v < lower || *v > upper)) {
             d.push(
                 Diagnostic::warning("P0509", format!("the nominal value of `{name}` is outside its bounds"))
-                    .at(&optional(nominal).span(), format!("{value} is not within {lower} to {upper}")),
+                    .at(&optional(nominal).span(), format!("{} is not within {} to {}", show(value), show(lower), show(upper))),
             );
         }
         let prior = read_prior(prior.map(optional), version, (lower, upper), d);
@@ -130,7 +138,7 @@ fn read_scale(cell: &Cell, name: &str, estimate: bool, lower: f64, d: &mut Diagn
     if scale != Scale::Lin && estimate && lower < 0.0 {
         d.push(
             Diagnostic::error("P0116", format!("the parameter `{name}` is estimated on a logarithmic scale and may be negative"))
-                .at(&cell.span(), format!("its lower bound is {lower}"))
+                .at(&cell.span(), format!("its lower bound is {}", show(lower)))
                 .help("raise the lower bound above 0, or use the scale `lin`"),
         );
     } else if scale != Scale::Lin && estimate && lower == 0.0 {

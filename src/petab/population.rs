@@ -198,7 +198,7 @@ impl<'a> RowReader<'a> {
         d: &mut Diagnostics,
     ) -> Option<String> {
         let cell = self.cell(row, "eventId");
-        let name = if cell.column_name().is_empty() { None } else { cell.id(d) };
+        let name = cell.optional_id(d);
         if name.is_none_or(|name| known.events.iter().all(|e| e.id != name)) {
             let ids = || known.events.iter().map(|e| e.id.as_str());
             let name = name.unwrap_or("");
@@ -533,7 +533,7 @@ pub fn read_random_effects(
                 d.push(unsupported(&level.span(), "a random effect of level `group`", "use `individual`"));
             }
             if let Ok(Some(true)) = distribution.word(&[("normal", false), ("t", true), ("mixture", true)], d) {
-                d.push(unsupported(&distribution.span(), &format!("random effects with the distribution `{}`", distribution.text()), "use `normal`"));
+                d.push(unsupported(&distribution.span(), &format!("a random effect with the distribution `{}`", distribution.text()), "use `normal`"));
             }
             let (id, target) = (id_cell.id(d), target_cell.id(d));
             let kind = read_transformation(&kind_cell, d);

@@ -109,39 +109,42 @@ fn read_files(path: &Path, file: &ProblemFile, d: &mut Diagnostics) -> Option<Pr
     };
     let model = file.model.as_ref().and_then(|name| open(name, d));
     let mut missing = false;
-    let mut tables = |kind: &'static str, names: &[FileName], d: &mut Diagnostics| -> Vec<Table> {
+    // The tables of one kind, and whether all of them could be split into cells.
+    let mut tables = |kind: &'static str, names: &[FileName], d: &mut Diagnostics| -> (Vec<Table>, bool) {
         let sources: Vec<Option<Source>> = names.iter().map(|name| open(name, d)).collect();
         missing |= sources.iter().any(Option::is_none);
-        sources.into_iter().flatten().filter_map(|source| Table::parse(kind, &source, d)).collect()
+        let tables: Vec<Table> = sources.into_iter().flatten().filter_map(|source| Table::parse(kind, &source, d)).collect();
+        let complete = tables.len() == names.len();
+        (tables, complete)
     };
-    let parameter_tables = tables("parameter", &file.parameters, d);
-    let observable_tables = tables("observable", &file.observables, d);
-    let condition_tables = tables("condition", &file.conditions, d);
-    let experiment_tables = tables("experiment", &file.experiments, d);
-    let mapping_tables = tables("mapping", &file.mappings, d);
-    let measurement_tables = tables("measurement", &file.measurements, d);
+    let (parameter_tables, mut parameters_complete) = tables("parameter", &file.parameters, d);
+    let (observable_tables, mut observables_complete) = tables("observable", &file.observables, d);
+    let (condition_tables, conditions_complete) = tables("condition", &file.conditions, d);
+    let (experiment_tables, mut experiments_complete) = tables("experiment", &file.experiments, d);
+    let (mapping_tables, _) = tables("mapping", &file.mappings, d);
+    let (measurement_tables, _) = tables("measurement", &file.measurements, d);
     let none = yaml::NlmeFile::default();
     let extension = file.nlme.as_ref().unwrap_or(&none);
-    let hyper_tables = tables("hyperparameter", &extension.hyperparameters, d);
-    let effect_tables = tables("random-effect", &extension.random_effects, d);
-    let covariance_tables = tables("covariance", &extension.covariance, d);
-    let event_tables = tables("event", &extension.events, d);
-    let statistic_tables = tables("statistics", &extension.statistics, d);
-    if missing {
-        // What a missing file defines would be reported as undefined all over the others.
+    let (hyper_tables, mut hyper_complete) = tables("hyperparameter", &extension.hyperparameters, d);
+    let (effect_tables, effects_complete) = tables("random-effect", &extension.random_effects, d);
+    let (covariance_tables, covariance_complete) = tables("covariance", &extension.covariance, d);
+    let (event_tables, events_complete) = tables("event", &extension.events, d);
+    let (statistic_tables, statistics_complete) = tables("statistics", &extension.statistics, d);
+    if missing || !file.complete || !events_complete || !statistics_complete {
+        // What a missing table defines would be reported as undefined all over the others.
         return None;
     }
 
     let version = if file.version == 1 { Version::V1 } else { Version::V2 };
-    let mut parameters = parameters::read(&parameter_tables, version, false, d);
+    let mut parameters = parameters::read(&parameter_tables, version, false, &mut parameters_complete, d);
     let core = parameters.len();
-    parameters.extend(parameters::read(&hyper_tables, version, true, d));
-    let observables = observables::read(&observable_tables, version, d);
+    parameters.extend(parameters::read(&hyper_tables, version, true, &mut hyper_complete, d));
+    let observables = observables::read(&observable_tables, version, &mut observables_complete, d);
     let conditions = match version {
-        Version::V1 => experiments::read_conditions_v1(&condition_tables, d),
-        Version::V2 => experiments::read_conditions_v2(&condition_tables, d),
+        Version::V1 => experiments::read_conditions_v1(&condition_tables, conditions_complete, d),
+        Version::V2 => experiments::read_conditions_v2(&condition_tables, conditions_complete, d),
     };
-    let planned = (version == Version::V2).then(|| experiments::read_experiments(&experiment_tables, &conditions, d));
+    let planned = (version == Version::V2).then(|| experiments::read_experiments(&experiment_tables, &conditions, &mut experiments_complete, d));
     lint::mappings(&mapping_tables, d);
     lint::columns(&parameter_tables, &observable_tables, &measurement_tables, version, d);
 
@@ -154,11 +157,14 @@ fn read_files(path: &Path, file: &ProblemFile, d: &mut Diagnostics) -> Option<Pr
         // Version 1 allows the model's own parameters too. The model is not read here, but an id that stands nowhere in it
         // as an attribute's value is surely not one of them.
         let in_model = |m: &Source| m.text().contains(&format!("\"{id}\"")) || m.text().contains(&format!("'{id}'"));
-        core_ids.contains(id) || (version == Version::V1 && (conditions.targets.contains_key(id) || model.as_ref().is_none_or(in_model)))
+        !parameters_complete
+            || core_ids.contains(id)
+            || (version == Version::V1 && (conditions.targets.contains_key(id) || model.as_ref().is_none_or(in_model)))
     };
     let context = Context {
         version,
         observables: &observables,
+        complete: (observables_complete, experiments_complete),
         conditions: &conditions,
         planned: planned.as_ref(),
         is_parameter: &is_parameter,
@@ -174,12 +180,16 @@ fn read_files(path: &Path, file: &ProblemFile, d: &mut Diagnostics) -> Option<Pr
             Some(planned) => planned.keys().map(String::as_str).collect(),
             None => conditions.by_id.keys().map(String::as_str).collect(),
         };
-        let random_effects = population::read_random_effects(&effect_tables, &parameters, &measured.experiments, &defined, d);
-        let covariance = population::read_covariance(&covariance_tables, &random_effects, &parameters, d);
+        let all = parameters_complete && hyper_complete && experiments_complete && effects_complete && covariance_complete;
+        let (mut random_effects, mut covariance) = (Vec::new(), Vec::new());
+        if all {
+            random_effects = population::read_random_effects(&effect_tables, &parameters, &measured.experiments, &defined, d);
+            covariance = population::read_covariance(&covariance_tables, &random_effects, &parameters, d);
+        }
         let individuals = measured.individuals.list;
         Nlme { random_effects, covariance, individuals, defaults: file.defaults.clone(), events, statistics }
     });
-    lint::problem(version, &parameters, &observables, &conditions, planned.as_ref(), d);
+    lint::problem(version, &parameters, &observables, &conditions, planned.as_ref(), parameters_complete, d);
 
     Some(Problem {
         path: path.to_path_buf(),

@@ -1,8 +1,9 @@
 //! Tables of tab-separated values: header, rows, and for every cell its place in the file.
 //!
 //! PEtab v1 "File formats" and v2 "Overview": UTF-8, one header line, any order of columns, case-sensitive names. Met in
-//! the wild and accepted: byte order mark, CRLF, quoted cells, empty lines, rows that end early, blanks around a value
-//! (reported), the spellings of "missing" that pandas knows (in cells for values, never in cells for identifiers).
+//! the wild and accepted: byte order mark, CRLF, quoted cells, empty lines, rows that end early (editors strip trailing
+//! tabs; where a value is needed its absence is reported), blanks around a value (reported), the spellings of "missing"
+//! that pandas knows (in cells for values, never in cells for identifiers).
 
 use crate::diag::{Diagnostic, Diagnostics, Source, Span};
 use indexmap::IndexMap;
@@ -51,7 +52,6 @@ impl Table {
         let mut record = csv::ByteRecord::new();
         let mut fields: Vec<(Range<usize>, Option<String>)> = Vec::new();
         let mut blanks: Option<(usize, Range<usize>)> = None;
-        let mut short: Option<(usize, Range<usize>)> = None;
         // Reading bytes from memory with a flexible row length has no way to fail; an error would end the table early.
         while reader.read_byte_record(&mut record).unwrap_or(false) {
             let start = record.position().map_or(0, |p| p.byte() as usize);
@@ -82,9 +82,6 @@ impl Table {
                         .also(&source.span(table.columns[width - 1].1.clone()), "the last column"),
                 );
             }
-            if fields.len() < width {
-                short.get_or_insert((0, fields[0].0.start..end)).0 += 1;
-            }
             fields.resize(width, (end..end, None));
             for (range, value) in fields.drain(..) {
                 let whole = &text[range.clone()];
@@ -108,12 +105,6 @@ impl Table {
             diagnostics.push(
                 Diagnostic::warning("P0502", format!("{} of the {kind} table {} blanks around the value", counted(count, "cell"), has(count)))
                     .at(&source.span(range), "read without the blanks"),
-            );
-        }
-        if let Some((count, range)) = short {
-            diagnostics.push(
-                Diagnostic::warning("P0508", format!("{} of the {kind} table {} fewer cells than the header", counted(count, "row"), has(count)))
-                    .at(&source.span(range), "the missing cells are taken as empty"),
             );
         }
         Some(table)
@@ -234,6 +225,11 @@ pub fn counted(count: usize, noun: &str) -> String {
 
 fn has(count: usize) -> &'static str {
     if count == 1 { "has" } else { "have" }
+}
+
+/// A number for a message: as people write it, very small and large ones with an exponent.
+pub fn show(value: f64) -> String {
+    if value != 0.0 && value.is_finite() && !(1e-4..1e15).contains(&value.abs()) { format!("{value:e}") } else { value.to_string() }
 }
 
 /// Whether a text has the form of a PEtab identifier.
@@ -364,7 +360,7 @@ impl<'a> Cell<'a> {
         match parse_number(self.text()) {
             Some(value) => Ok(Some(value)),
             None => {
-                self.not_a_number("a number", diagnostics);
+                self.not_a_number(if self.column_name() == "measurement" { "a finite number" } else { "a number" }, diagnostics);
                 Err(())
             }
         }
@@ -373,10 +369,12 @@ impl<'a> Cell<'a> {
     /// Reports that the cell does not hold what was expected of it, a kind of number.
     pub fn not_a_number(&self, expected: &str, diagnostics: &mut Diagnostics) {
         let text = self.text();
-        let mut diagnostic = Diagnostic::error("P0105", format!("`{}` is not a number", self.column_name())).at(&self.span(), format!("expected {expected}"));
+        let plain = ["a number", "a finite number"].contains(&expected) && parse_number(text).is_none();
+        let message = if plain { format!("`{}` is not a number", self.column_name()) } else { format!("`{}` cannot be `{text}`", self.column_name()) };
+        let mut diagnostic = Diagnostic::error("P0105", message).at(&self.span(), format!("expected {expected}"));
         if text.contains(',') && parse_number(&text.replacen(',', ".", 1)).is_some() {
             diagnostic = diagnostic.help(format!("write `{}`: numbers have a decimal point", text.replacen(',', ".", 1)));
-        } else if self.column_name() == "measurement" {
+        } else if self.column_name() == "measurement" && plain {
             diagnostic = diagnostic.help("delete the row to mark a missing value; PEtab has no NA");
         }
         diagnostics.push(diagnostic);
@@ -433,7 +431,7 @@ mod tests {
         assert_eq!(cell(0, "b").span().text(), "x y");
         assert_eq!(cell(0, "b").span().position(), "t.tsv:2:4");
         assert!(cell(0, "c").is_empty());
-        assert_eq!(cell(0, "c").span().position(), "t.tsv:2:8");
+        assert_eq!(cell(0, "c").span().position(), "t.tsv:2:9");
         assert_eq!(cell(1, "a").text(), "2");
         assert_eq!(cell(1, "a").span().position(), "t.tsv:5:2");
         assert_eq!(cell(1, "b").text(), "say \"hi\"");
@@ -449,7 +447,7 @@ mod tests {
         assert_eq!(t.rows(), 3);
         assert!(t.cell(0, Some(1)).is_empty());
         let codes: Vec<_> = d.items().iter().map(|d| d.code).collect();
-        assert_eq!(codes, ["P0104", "P0508"]);
+        assert_eq!(codes, ["P0104"]);
         assert_eq!(d.items()[0].span.as_ref().unwrap().position(), "t.tsv:4:5");
     }
 

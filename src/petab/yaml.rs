@@ -32,12 +32,12 @@ pub enum Kind {
 
 impl Node {
     /// "a list", "a map", ... for messages.
-    fn describe(&self) -> &'static str {
-        match self.kind {
-            Kind::Null => "nothing",
-            Kind::Scalar(_) => "a single value",
-            Kind::List(_) => "a list",
-            Kind::Map(_) => "a map",
+    fn describe(&self) -> String {
+        match &self.kind {
+            Kind::Null => "nothing".to_string(),
+            Kind::Scalar(text) => format!("`{text}`"),
+            Kind::List(_) => "a list".to_string(),
+            Kind::Map(_) => "a map".to_string(),
         }
     }
 }
@@ -76,6 +76,8 @@ pub struct ProblemFile {
     pub mappings: Vec<FileName>,
     /// The extension `nlme`.
     pub nlme: Option<NlmeFile>,
+    /// Whether the file has all keys in the right form. If not, what is read from it may lack whole tables.
+    pub complete: bool,
 }
 
 /// The block of the extension `nlme` (NLME.md 4.3).
@@ -130,7 +132,7 @@ type Entries<'n> = &'n [(String, Range<usize>, Node)];
 
 /// Makes sense of the tree. `None` if the version is unknown; otherwise what could be read, with everything wrong reported.
 pub fn read(source: &Source, root: &Node, diagnostics: &mut Diagnostics) -> Option<ProblemFile> {
-    let mut reader = Reader { source, d: diagnostics };
+    let mut reader = Reader { source, d: diagnostics, complete: true };
     let entries = reader.map(root, "the problem file")?;
     let mut file = ProblemFile { version: reader.version(entries)?, ..ProblemFile::default() };
     if file.version == 1 {
@@ -141,6 +143,7 @@ pub fn read(source: &Source, root: &Node, diagnostics: &mut Diagnostics) -> Opti
     if let Some(extensions) = value(entries, "extensions") {
         file.nlme = reader.extensions(extensions);
     }
+    file.complete = reader.complete;
     Some(file)
 }
 
@@ -151,6 +154,7 @@ fn value<'n>(entries: Entries<'n>, key: &str) -> Option<&'n Node> {
 struct Reader<'a> {
     source: &'a Source,
     d: &'a mut Diagnostics,
+    complete: bool,
 }
 
 impl Reader<'_> {
@@ -376,6 +380,7 @@ impl Reader<'_> {
     }
 
     fn missing(&mut self, key: &str, place: Span, entries: Entries, hint: &str) {
+        self.complete = false;
         let near = crate::diag::nearest(key, entries.iter().map(|e| e.0.as_str()));
         let misspelt = near.and_then(|near| entries.iter().find(|e| e.0 == near)).map(|e| self.source.span(e.1.clone()));
         let mut diagnostic = Diagnostic::error("P0005", format!("the problem file has no `{key}`"));
@@ -388,6 +393,7 @@ impl Reader<'_> {
     }
 
     fn wrong(&mut self, node: &Node, key: &str, expected: &str) {
+        self.complete = false;
         let key = if key.contains([' ', '`']) { key.to_string() } else { format!("`{key}`") };
         self.d.push(
             Diagnostic::error("P0006", format!("{key} has the wrong form"))
@@ -397,6 +403,7 @@ impl Reader<'_> {
 
     fn unknown_keys(&mut self, entries: Entries, known: &[&str], what: &str) {
         for (key, range, _) in entries.iter().filter(|e| !known.contains(&e.0.as_str())) {
+            self.complete = false;
             self.d.push(
                 Diagnostic::error("P0007", format!("unknown key `{key}`"))
                     .at(&self.source.span(range.clone()), format!("not a key of {what}"))

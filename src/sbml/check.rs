@@ -306,9 +306,8 @@ fn undefined_name(reader: &mut Reader<'_>, scope: &Scope<'_>, names: &Names<'_>,
     let label = if scope.closed { "not an argument of the function" } else { "nothing in the model has this id" };
     let globals = names.iter().filter(|(_, (kind, _))| !scope.closed && *kind != Kind::Function).map(|(name, _)| *name);
     let candidates = scope.locals.iter().copied().chain(globals);
-    let mut diagnostic = Diagnostic::error("S0110", format!("{} uses an undefined symbol `{name}`", scope.owner))
-        .at(span, label)
-        .suggest(name, candidates);
+    let mut diagnostic =
+        Diagnostic::error("S0110", format!("{} uses an undefined symbol `{name}`", scope.owner)).at(span, label).suggest(name, candidates);
     if let Some((kind, place)) = names.get(name) {
         diagnostic = diagnostic.also(place, format!("this is {}", kind.words())).help(match kind {
             Kind::Function => format!("a function needs arguments: <apply> <ci> {name} </ci> … </apply>"),

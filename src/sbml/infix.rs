@@ -106,11 +106,7 @@ impl Parser<'_> {
     }
 
     /// A chain of the operators of one precedence, whose operands `next` reads.
-    fn chain(
-        &mut self,
-        operators: &[(char, Binary)],
-        next: fn(&mut Self) -> Result<Ast, Failure>,
-    ) -> Result<Ast, Failure> {
+    fn chain(&mut self, operators: &[(char, Binary)], next: fn(&mut Self) -> Result<Ast, Failure>) -> Result<Ast, Failure> {
         let mut left = next(self)?;
         while let Some((_, op)) = self.peek().and_then(|c| operators.iter().find(|(sign, _)| *sign == c)) {
             self.at += 1;

@@ -329,6 +329,11 @@ impl Converter<'_, '_> {
             return None;
         };
         let name = if head.tag_name().namespace() == Some(MATHML) { head.tag_name().name() } else { "" };
+        // An `apply` around nothing but another `apply` is no more than parentheses. Published models have it, and other
+        // readers take it.
+        if name == "apply" && head.next_sibling_element().is_none() {
+            return self.convert(head, nesting + 1);
+        }
 
         // The qualifier of `root` and `log` stands before the argument.
         let qualifier_name = match name {
@@ -357,7 +362,7 @@ impl Converter<'_, '_> {
         match name {
             "ci" => {
                 let (name, _) = self.identifier(head)?;
-                complete.then(|| Ast { kind: AstKind::Call(name, arguments), range })
+                complete.then_some(Ast { kind: AstKind::Call(name, arguments), range })
             }
             "csymbol" => {
                 let symbol = self.symbol(head)?;
@@ -523,10 +528,9 @@ impl Converter<'_, '_> {
             ("real", [text]) => parse_double(text),
             ("integer", [text]) => parse_double(text).filter(|value| value.fract() == 0.0),
             // Read as one text, so that 1 <sep/> -3 is the same number as 1e-3.
-            ("e-notation", [mantissa, exponent]) if !mantissa.contains(['e', 'E']) => exponent
-                .parse::<i64>()
-                .ok()
-                .and_then(|exponent| parse_double(&format!("{mantissa}e{exponent}"))),
+            ("e-notation", [mantissa, exponent]) if !mantissa.contains(['e', 'E']) => {
+                exponent.parse::<i64>().ok().and_then(|exponent| parse_double(&format!("{mantissa}e{exponent}")))
+            }
             ("rational", [numerator, denominator]) => parse_double(numerator).zip(parse_double(denominator)).map(|(p, q)| p / q),
             _ => None,
         };
@@ -552,9 +556,8 @@ impl Converter<'_, '_> {
         let name = text.trim();
         let span = self.content_span(node);
         if !is(node, "ci") || !is_identifier(name) {
-            self.reader.push(
-                Diagnostic::error("S0206", "a `ci` does not hold an identifier").at(&span, "expected a name such as <ci> k1 </ci>"),
-            );
+            self.reader
+                .push(Diagnostic::error("S0206", "a `ci` does not hold an identifier").at(&span, "expected a name such as <ci> k1 </ci>"));
             return None;
         }
         Some((name.to_owned(), span.range))
@@ -605,7 +608,8 @@ impl Converter<'_, '_> {
     fn arity(&mut self, head: Element<'_>, expected: &str, found: usize) {
         let span = self.reader.tag(head);
         let name = head.tag_name().name();
-        self.reader.push(Diagnostic::error("S0202", format!("`{name}` takes {expected}, not {found}")).at(&span, format!("expected {expected}")));
+        self.reader
+            .push(Diagnostic::error("S0202", format!("`{name}` takes {expected}, not {found}")).at(&span, format!("expected {expected}")));
     }
 
     /// The only element in `node`.

@@ -299,16 +299,8 @@ fn species(reader: &mut Reader<'_>, node: Element<'_>, draft: &mut Draft) {
     let boundary = reader.boolean(node, "boundaryCondition", default);
     let constant = reader.boolean(node, "constant", default);
     let Some((id, span)) = reader.id(node) else { return };
-    let mut item = Species {
-        id,
-        compartment: String::new(),
-        initial_amount,
-        initial_concentration,
-        only_substance_units,
-        boundary,
-        constant,
-        span,
-    };
+    let mut item =
+        Species { id, compartment: String::new(), initial_amount, initial_concentration, only_substance_units, boundary, constant, span };
     if let Some((name, span)) = compartment {
         item.compartment.clone_from(&name);
         draft.placements.push(Mention { by, name, span });

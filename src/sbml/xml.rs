@@ -105,11 +105,7 @@ const VOCABULARY: &[(&str, &[&str], &[&str])] = &[
     ("speciesConcentrationRule", &["formula", "type", "species"], &[]),
     ("specieConcentrationRule", &["formula", "type", "specie"], &[]),
     ("listOfReactions", &[], &["reaction"]),
-    (
-        "reaction",
-        &["reversible", "fast", "compartment"],
-        &["listOfReactants", "listOfProducts", "listOfModifiers", "kineticLaw"],
-    ),
+    ("reaction", &["reversible", "fast", "compartment"], &["listOfReactants", "listOfProducts", "listOfModifiers", "kineticLaw"]),
     ("listOfReactants", &[], &["speciesReference", "specieReference"]),
     ("listOfProducts", &[], &["speciesReference", "specieReference"]),
     ("listOfModifiers", &[], &["modifierSpeciesReference"]),
@@ -153,8 +149,7 @@ pub(super) fn parse_double(text: &str) -> Option<f64> {
 
 /// Whether `text` is an identifier of SBML (type SId).
 pub(super) fn is_identifier(text: &str) -> bool {
-    text.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    text.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_') && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 /// The document being read, and where its errors go.
