@@ -390,7 +390,7 @@ impl Run<'_> {
                         return Err(SimulationError::StepTooSmall { time: now, state });
                     }
                     now = reached;
-                    if guards && self.stalled.1 < 10 {
+                    if guards {
                         let wrong = switch::contradictions(self.integrator.system());
                         if !wrong.is_empty() {
                             // A root function that was 0 has left it to the side that its derivative did not tell.

@@ -244,11 +244,10 @@ pub fn apply(system: &mut System, t: f64, y: &mut [f64], j: usize, value: bool, 
         return flip(system, y);
     }
     let mut x_rate_before = vec![0.0; nx];
-    if pairs > 0 {
-        system.states_second_rate(t, y, &f_before, &mut x_rate_before);
-    }
+    system.states_second_rate(t, y, &f_before, &mut x_rate_before);
     let scale: f64 = g.gradient.iter().filter(|(z, _)| *z < nx).map(|&(z, v)| (v * x[z]).abs()).sum();
-    let grazes = !(rate.abs() * span > 1e-8 * scale);
+    // Of a parabola that touches 0, g'/g'' is the time by which the touch is missed.
+    let grazes = !(rate.abs() > 1e-8 * (scale / span).max(dot_f(&g, &x_rate_before).abs() * span));
     let tau: Vec<f64> = gamma.iter().map(|v| -v / rate).collect();
     let tau_second = if pairs > 0 { second_derivatives(system, t, y, j, &x, &g, &before, &f_before, &x_rate_before, rate, &tau, step)? } else { vec![] };
 
