@@ -147,8 +147,9 @@ pub struct Planned {
 /// `complete` becomes false if a table could not be read.
 /// An experiment with a period at -inf and none at a finite time gets one at 0 without changes (PETAB.md ruling 5).
 pub fn read_experiments(tables: &[Table], conditions: &Conditions, complete: &mut bool, d: &mut Diagnostics) -> IndexMap<String, Planned> {
-    // For each experiment the condition cells by time; times are few, so a list serves.
-    let mut plan: IndexMap<String, (Span, Vec<(f64, Vec<&Condition>)>)> = IndexMap::new();
+    // For each experiment its place and the conditions by time; times are few, so a list serves.
+    type Schedule<'c> = Vec<(f64, Vec<&'c Condition>)>;
+    let mut plan: IndexMap<String, (Span, Schedule)> = IndexMap::new();
     let mut undefined = Repeated::default();
     let mut named = rustc_hash::FxHashSet::default();
     for table in tables {

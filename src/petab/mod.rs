@@ -37,6 +37,7 @@
 //! | P0115 | a lower bound is above the upper bound |
 //! | P0116 | a logarithmic scale with negative bounds |
 //! | P0117 | wrong number of prior parameters |
+//! | P0118 | an identifier that is a word of formulas |
 //! | P0119 | a condition table of the other version |
 //! | P0202 | undefined experiment |
 //! | P0203 | undefined observable |
@@ -89,6 +90,9 @@
 //! | P0514 | warning: unused experiments |
 //! | P0515 | warning: unknown hint value |
 //! | P0516 | warning: unknown hint |
+//! | P0517 | warning: a declared placeholder is not used |
+//!
+//! P0301 is kept for symbols of formulas that neither the model nor a table defines; the room `model` raises it.
 
 mod experiments;
 mod formula;

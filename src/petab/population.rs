@@ -20,11 +20,21 @@ pub struct Known<'a> {
     pub statistics: &'a [CompositeStatistic],
 }
 
-/// Columns that only this extension gives a meaning.
-const COLUMNS: [&str; 11] = [
-    "dataType", "individualId", "groupId", "eventId", "censoring", "measurementUpper", "statistic", "observableId2", "sampleSize", "statisticSd",
-    "weight",
+/// Columns that only this extension gives a meaning. (`groupId` is read with random effects of level `group`, which are
+/// not supported.)
+const COLUMNS: [&str; 10] = [
+    "dataType", "individualId", "eventId", "censoring", "measurementUpper", "statistic", "observableId2", "sampleSize", "statisticSd", "weight",
 ];
+const DATA_TYPE: usize = 0;
+const INDIVIDUAL_ID: usize = 1;
+const EVENT_ID: usize = 2;
+const CENSORING: usize = 3;
+const MEASUREMENT_UPPER: usize = 4;
+const STATISTIC: usize = 5;
+const OBSERVABLE_ID_2: usize = 6;
+const SAMPLE_SIZE: usize = 7;
+const STATISTIC_SD: usize = 8;
+const WEIGHT: usize = 9;
 
 /// The individuals while the measurement tables are read.
 #[derive(Default)]
@@ -74,9 +84,8 @@ impl<'a> RowReader<'a> {
         RowReader { table, columns, known }
     }
 
-    fn cell(&self, row: usize, name: &str) -> Cell<'a> {
-        let column = COLUMNS.iter().position(|c| *c == name).and_then(|i| self.columns[i]);
-        self.table.cell(row, column)
+    fn cell(&self, row: usize, column: usize) -> Cell<'a> {
+        self.table.cell(row, self.columns[column])
     }
 
     /// Completes `measurement`; `None` if the row cannot be used, which has been reported.
@@ -90,8 +99,8 @@ impl<'a> RowReader<'a> {
         d: &mut Diagnostics,
     ) -> Option<()> {
         let Some(known) = self.known else { return Some(()) };
-        let cell = |name| self.cell(row, name);
-        let kind = cell("dataType").word(
+        let cell = |column| self.cell(row, column);
+        let kind = cell(DATA_TYPE).word(
             &[
                 ("typical", Type::Typical),
                 ("trajectory", Type::Trajectory),
@@ -105,7 +114,7 @@ impl<'a> RowReader<'a> {
         let kind = kind.ok()?.unwrap_or(Type::Typical);
         measurement.censoring = self.censoring(row, measurement.value, d)?;
         measurement.weight = self.weight(row, repeated, d)?;
-        let id = cell("individualId").optional_id(d);
+        let id = cell(INDIVIDUAL_ID).optional_id(d);
         measurement.kind = match kind {
             Type::Typical => DataKind::Typical,
             Type::Trajectory | Type::TimeToEvent => {
@@ -113,7 +122,7 @@ impl<'a> RowReader<'a> {
                     self.needs_individual(row, kind, repeated);
                     return None;
                 };
-                let individual = individuals.index(id, measurement, &cell("individualId"), repeated);
+                let individual = individuals.index(id, measurement, &cell(INDIVIDUAL_ID), repeated);
                 if kind == Type::Trajectory {
                     DataKind::Trajectory { individual }
                 } else {
@@ -122,7 +131,7 @@ impl<'a> RowReader<'a> {
             }
             Type::Snapshot => {
                 if let Some(id) = id {
-                    individuals.snapshots.entry(id.to_string()).or_insert_with(|| cell("individualId").span());
+                    individuals.snapshots.entry(id.to_string()).or_insert_with(|| cell(INDIVIDUAL_ID).span());
                 }
                 DataKind::Snapshot { individual: id.map(str::to_string) }
             }
@@ -130,8 +139,8 @@ impl<'a> RowReader<'a> {
                 if id.is_some() {
                     repeated.push("population row with individual", || {
                         Diagnostic::error("P0404", "a row about the population names an individual")
-                            .at(&cell("individualId").span(), "expected nothing")
-                            .also(&cell("dataType").span(), "a statistic of many individuals")
+                            .at(&cell(INDIVIDUAL_ID).span(), "expected nothing")
+                            .also(&cell(DATA_TYPE).span(), "a statistic of many individuals")
                     });
                 }
                 let statistic = self.statistic(row, kind, known, repeated, context, d)?;
@@ -143,12 +152,12 @@ impl<'a> RowReader<'a> {
 
     fn censoring(&self, row: usize, value: f64, d: &mut Diagnostics) -> Option<Censoring> {
         const WORDS: [(&str, u8); 4] = [("none", 0), ("right", 1), ("left", 2), ("interval", 3)];
-        Some(match self.cell(row, "censoring").word(&WORDS, d).ok()?.unwrap_or(0) {
+        Some(match self.cell(row, CENSORING).word(&WORDS, d).ok()?.unwrap_or(0) {
             0 => Censoring::None,
             1 => Censoring::Right,
             2 => Censoring::Left,
             _ => {
-                let cell = self.cell(row, "measurementUpper");
+                let cell = self.cell(row, MEASUREMENT_UPPER);
                 let upper = cell.optional_number(d).ok()?;
                 let Some(upper) = upper.filter(|upper| *upper > value) else {
                     d.push(
@@ -163,7 +172,7 @@ impl<'a> RowReader<'a> {
     }
 
     fn weight(&self, row: usize, repeated: &mut Repeated, d: &mut Diagnostics) -> Option<f64> {
-        let cell = self.cell(row, "weight");
+        let cell = self.cell(row, WEIGHT);
         let weight = cell.optional_number(d).ok()?.filter(|w| !w.is_nan()).unwrap_or(1.0);
         if !(weight >= 0.0 && weight.is_finite()) {
             cell.not_a_number("a number that is not negative", d);
@@ -183,7 +192,7 @@ impl<'a> RowReader<'a> {
         let name = if kind == Type::Trajectory { "trajectory" } else { "time_to_event" };
         repeated.push(format!("needs individual {name}"), || {
             Diagnostic::error("P0403", format!("a `{name}` row needs an individual"))
-                .at(&self.cell(row, "dataType").span(), "`individualId` is empty in this row")
+                .at(&self.cell(row, DATA_TYPE).span(), "`individualId` is empty in this row")
                 .help("rows with the same `individualId` share one draw of the random effects")
         });
     }
@@ -197,7 +206,7 @@ impl<'a> RowReader<'a> {
         context: &Context,
         d: &mut Diagnostics,
     ) -> Option<String> {
-        let cell = self.cell(row, "eventId");
+        let cell = self.cell(row, EVENT_ID);
         let name = cell.optional_id(d);
         if name.is_none_or(|name| known.events.iter().all(|e| e.id != name)) {
             let ids = || known.events.iter().map(|e| e.id.as_str());
@@ -235,7 +244,7 @@ impl<'a> RowReader<'a> {
     }
 
     fn statistic(&self, row: usize, kind: Type, known: &Known, repeated: &mut Repeated, context: &Context, d: &mut Diagnostics) -> Option<PopulationStatistic> {
-        let cell = self.cell(row, "statistic");
+        let cell = self.cell(row, STATISTIC);
         let built_in: &[&str] = match kind {
             Type::Bulk => &["mean", "fraction_event"],
             _ => &["mean", "variance", "sd", "covariance", "log_variance"],
@@ -256,7 +265,7 @@ impl<'a> RowReader<'a> {
         } else if known.statistics.iter().any(|s| s.id == name) {
             Statistic::Composite(name.to_string())
         } else {
-            let place = if cell.column_name().is_empty() { self.cell(row, "dataType") } else { cell };
+            let place = if cell.column_name().is_empty() { self.cell(row, DATA_TYPE) } else { cell };
             let candidates = || built_in.iter().copied().chain(known.statistics.iter().map(|s| s.id.as_str()));
             repeated.push(format!("statistic {name}"), || {
                 let message = if name.is_empty() { "a `snapshot_statistic` row names no statistic".to_string() } else { format!("undefined statistic `{name}`") };
@@ -266,13 +275,13 @@ impl<'a> RowReader<'a> {
             });
             return None;
         };
-        let size_cell = self.cell(row, "sampleSize");
+        let size_cell = self.cell(row, SAMPLE_SIZE);
         let size = size_cell.optional_number(d).ok()?;
         if size.is_some_and(|n| n < 1.0 || n.fract() != 0.0) {
             size_cell.not_a_number("a positive whole number", d);
             return None;
         }
-        let sd_cell = self.cell(row, "statisticSd");
+        let sd_cell = self.cell(row, STATISTIC_SD);
         let sd = match parse_number(sd_cell.text()) {
             _ if sd_cell.is_missing() => None,
             Some(sd) if sd > 0.0 => Some(Override::Number(sd)),
@@ -291,7 +300,7 @@ impl<'a> RowReader<'a> {
         let composite = matches!(statistic, Statistic::Composite(_));
         let optional = kind == Type::Bulk && statistic == Statistic::Mean;
         if sd.is_none() && !optional && (composite || size.is_none_or(|n| n < 2.0)) {
-            let place = if sd_cell.column_name().is_empty() { self.cell(row, "dataType") } else { sd_cell };
+            let place = if sd_cell.column_name().is_empty() { self.cell(row, DATA_TYPE) } else { sd_cell };
             let expected = if composite { "`statisticSd`, because the statistic is composite" } else { "`statisticSd`, or a `sampleSize` of at least 2" };
             repeated.push(format!("precision {name}"), || {
                 Diagnostic::error("P0413", format!("the precision of the statistic `{name}` is not known")).at(&place.span(), format!("expected {expected}"))
@@ -301,10 +310,10 @@ impl<'a> RowReader<'a> {
     }
 
     fn second_observable(&self, row: usize, context: &Context, repeated: &mut Repeated) -> Option<usize> {
-        let cell = self.cell(row, "observableId2");
+        let cell = self.cell(row, OBSERVABLE_ID_2);
         let found = context.observables.iter().position(|o| o.id == cell.text());
         if found.is_none() {
-            let place = if cell.column_name().is_empty() { self.cell(row, "statistic") } else { cell };
+            let place = if cell.column_name().is_empty() { self.cell(row, STATISTIC) } else { cell };
             second_undefined(cell.text(), &place.span(), context.observables, repeated);
         }
         found
@@ -446,7 +455,7 @@ pub fn read_statistics(tables: &[Table], observables: &[Observable], d: &mut Dia
 fn composite(cell: &Cell, observables: &[Observable], repeated: &mut Repeated, d: &mut Diagnostics) -> Option<(super::Formula, Vec<Functional>)> {
     let text = cell.text();
     let span = cell.span();
-    let mut rest = text.to_string();
+    let (mut rest, mut done) = (String::new(), 0);
     let mut functionals: Vec<Functional> = Vec::new();
     let mut at = 0;
     while at < text.len() {
@@ -461,7 +470,11 @@ fn composite(cell: &Cell, observables: &[Observable], repeated: &mut Repeated, d
         if !["mean", "mean_at", "var", "cov", "quantile"].contains(&name) || !text[open..].starts_with('(') {
             continue;
         }
-        let close = text[open..].find(')').map_or(text.len(), |i| open + i);
+        // Without a closing parenthesis there are no arguments.
+        let Some(close) = text[open..].find(')').map(|i| open + i) else {
+            wrong_arguments(name, &span.part(start..text.len()), d);
+            return None;
+        };
         let mut arguments = Vec::new();
         let mut offset = open + 1;
         for argument in text[open + 1..close].split(',') {
@@ -489,10 +502,7 @@ fn composite(cell: &Cell, observables: &[Observable], repeated: &mut Repeated, d
             ("cov", 2) => observable(0).zip(observable(1)).map(|(a, b)| Functional::Covariance(a, b)),
             ("quantile", 2) if number(1).is_some_and(|p| p > 0.0 && p < 1.0) => observable(0).zip(number(1)).map(|(o, p)| Functional::Quantile(o, p)),
             _ => {
-                d.push(
-                    Diagnostic::error("P0419", format!("`{name}` has the wrong arguments"))
-                        .at(&span.part(start..(close + 1).min(text.len())), "expected mean(obs), mean_at(obs, time), var(obs), cov(obs, obs) or quantile(obs, p)"),
-                );
+                wrong_arguments(name, &span.part(start..close + 1), d);
                 return None;
             }
         };
@@ -501,9 +511,12 @@ fn composite(cell: &Cell, observables: &[Observable], repeated: &mut Repeated, d
             functionals.push(functional);
             functionals.len() - 1
         });
-        rest.replace_range(start..close + 1, &format!("{:width$}", format!("_f{index}"), width = close + 1 - start));
+        rest.push_str(&text[done..start]);
+        rest.push_str(&format!("{:width$}", format!("_f{index}"), width = close + 1 - start));
         at = close + 1;
+        done = at;
     }
+    rest.push_str(&text[done..]);
     if cell.is_empty() {
         cell.empty("a formula", d);
         return None;
@@ -512,7 +525,14 @@ fn composite(cell: &Cell, observables: &[Observable], repeated: &mut Repeated, d
     Some((formula, functionals))
 }
 
-/// Reads the random-effect tables. `version_ids` are the ids an effect can be restricted to.
+fn wrong_arguments(name: &str, span: &Span, d: &mut Diagnostics) {
+    d.push(
+        Diagnostic::error("P0419", format!("`{name}` has the wrong arguments"))
+            .at(span, "expected mean(obs), mean_at(obs, time), var(obs), cov(obs, obs) or quantile(obs, p)"),
+    );
+}
+
+/// Reads the random-effect tables. `defined` are the ids an effect can be restricted to.
 pub fn read_random_effects(
     tables: &[Table],
     parameters: &[Parameter],
@@ -589,7 +609,7 @@ fn read_transformation(cell: &Cell, d: &mut Diagnostics) -> Option<Transformatio
             None
         }
         Ok(found) => found,
-        Err(()) => None,
+        Err(_) => None,
     }
 }
 
