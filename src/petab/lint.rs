@@ -1,4 +1,4 @@
-//! Checks that concern several tables (PETAB.md section 7), as far as they need no model.
+//! Checks that concern several tables (those of libpetab's lint and of the specification), as far as they need no model.
 
 use super::experiments::{Conditions, Planned, check_first_periods};
 use super::table::{Table, duplicate};

@@ -1,8 +1,8 @@
 //! The observable table (v1 "Observables table", v2 "Observable Table"): formulas, noise, placeholders.
 //!
 //! Placeholders of version 1 are recognised by name: `observableParameter{n}_{observableId}` and
-//! `noiseParameter{n}_{observableId}` with this row's own id; such a name with another id is an ordinary parameter
-//! (PETAB.md rule 14). They are numbered from 1 and taken in numeric order. Version 2 declares placeholders in columns.
+//! `noiseParameter{n}_{observableId}` with this row's own id; such a name with another id is an ordinary parameter.
+//! They are numbered from 1 and taken in numeric order. Version 2 declares placeholders in columns.
 
 use super::table::{self, Table, is_id};
 use super::{Formula, NoiseDistribution, Observable, Version, formula};
