@@ -231,7 +231,7 @@ pub struct Measurement {
     pub span: Span,
 }
 
-/// Kind of data of a row (NLME.md 4.4).
+/// Kind of data of a row (extension `nlme`, measurement table).
 #[derive(Debug, Clone, PartialEq)]
 pub enum DataKind {
     /// An ordinary PEtab row: the typical individual.
@@ -315,7 +315,7 @@ pub struct Nlme {
     pub statistics: Vec<CompositeStatistic>,
 }
 
-/// An observed event: the time at which a trigger formula crosses 0. It never changes the state (NLME.md 4.5).
+/// An observed event: the time at which a trigger formula crosses 0. It never changes the state.
 #[derive(Debug, Clone)]
 pub struct EventTrigger {
     /// Identifier.
@@ -407,7 +407,7 @@ pub enum Transformation {
     Logit(f64, f64),
 }
 
-/// Kind of a covariance entry (NLME.md 4.5).
+/// Kind of a covariance entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum CovarianceKind {
