@@ -3,6 +3,7 @@
 use super::coordinates::{Coordinate, CoordinateKind};
 use super::covariance::{Covariance, Omega};
 use super::ebe::{EbeOptions, WarmStart, cell_parameters};
+use super::importance::{Proposal, importance_sampling};
 use super::individual::Curvature;
 use super::laplace::{IndividualTerm, MarginalOptions, individual_marginal};
 use super::parameters::ParameterMap;
@@ -13,7 +14,7 @@ use super::simulated_individual::SimulatedIndividual;
 use super::{Evaluation, EvaluationError, Order};
 use crate::petab::{Censoring, DataKind, Nlme, Problem, RandomEffect, Scale};
 use crate::random::sobol_normal;
-use nalgebra::DVector;
+use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -120,6 +121,22 @@ struct IndividualData {
     rows: Rows,
     coordinates: Coordinates,
     weight: f64,
+}
+
+/// Degrees of freedom of the proposal of importance sampling.
+const PROPOSAL_DEGREES: f64 = 5.0;
+
+/// Marginal likelihood of all individuals by importance sampling.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ImportanceSummary {
+    /// Negative log-likelihood of the individuals.
+    pub value: f64,
+    /// Its standard error.
+    pub standard_error: f64,
+    /// Largest Pareto shape of an individual's weights; above 0.7 the value is not reliable.
+    pub worst_pareto_shape: f64,
+    /// Smallest effective sample size of an individual.
+    pub least_sample_size: f64,
 }
 
 /// One individual at the point of a summary.
@@ -318,6 +335,37 @@ impl Population {
             rows.add(&self.pool, &natural, &omega, &chain, order, evaluation)?;
         }
         Ok(())
+    }
+
+    /// Negative log marginal likelihood of all individuals by importance sampling with `draws` draws each, from a t distribution with five
+    /// degrees of freedom around the empirical Bayes estimate (quasi-random, seeded).
+    pub fn importance(&self, natural: &[f64], draws: usize, seed: u64) -> Result<ImportanceSummary, EvaluationError> {
+        let omega = self.covariance.evaluate(natural)?;
+        let proposals: Vec<Option<Proposal>> = (0..=self.effect_ids.len())
+            .map(|n| Proposal::student(&DMatrix::from_vec(n + 1, draws, sobol_normal(draws, n + 1, seed)), PROPOSAL_DEGREES))
+            .collect();
+        let parts: Vec<Result<_, EvaluationError>> = self
+            .individuals
+            .par_iter()
+            .map(|data| {
+                let block = omega.select(&data.coordinates.effects);
+                let term = self.marginal(data, natural, &block, &mut WarmStart::default(), true, Order::Value)?;
+                let phi = data.coordinates.typical(natural);
+                let proposal = proposals[data.coordinates.effects.len()].as_ref();
+                let proposal = proposal.ok_or_else(|| EvaluationError::Inner("importance sampling needs draws".into()))?;
+                let targets = &data.coordinates.targets;
+                self.with_individual(data, natural, |c| importance_sampling(c, &phi, targets, &block, &term, proposal))
+            })
+            .collect();
+        let mut summary = ImportanceSummary { value: 0.0, standard_error: 0.0, worst_pareto_shape: f64::NEG_INFINITY, least_sample_size: f64::INFINITY };
+        for (data, part) in self.individuals.iter().zip(parts) {
+            let i = part?;
+            summary.value += data.weight * i.value;
+            summary.standard_error = summary.standard_error.hypot(data.weight * i.standard_error);
+            summary.worst_pareto_shape = summary.worst_pareto_shape.max(i.pareto_shape);
+            summary.least_sample_size = summary.least_sample_size.min(i.effective_sample_size);
+        }
+        Ok(summary)
     }
 
     /// Adds terms, individuals and simulations to a summary.
