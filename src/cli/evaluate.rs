@@ -95,7 +95,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
     );
     if let Some(path) = &arguments.simulations {
         let mut bytes = Vec::new();
-        petab::write::simulations(&loaded.problem, &summary.simulations, &mut bytes).map_err(|e| cannot_write(path, &e))?;
+        petab::write_simulations(&loaded.problem, &summary.simulations, &mut bytes).map_err(|e| cannot_write(path, &e))?;
         std::fs::write(path, bytes).map_err(|e| cannot_write(path, &e))?;
     }
     let text = serde_json::to_string_pretty(&Value::Object(result)).map_err(|e| fail(Status::Files, e))?;

@@ -77,7 +77,7 @@ enum Format {
 #[derive(Debug, Clone, clap::Args)]
 struct SolverArguments {
     /// Relative tolerance of the integrator
-    #[arg(long, default_value_t = 1e-8)]
+    #[arg(long, default_value_t = 1e-10)]
     rtol: f64,
     /// Absolute tolerance of the integrator
     #[arg(long, default_value_t = 1e-12)]

@@ -34,7 +34,7 @@ pub struct Arguments {
     #[arg(long, value_delimiter = ',')]
     concentrations: Vec<String>,
     /// Relative tolerance of the integrator
-    #[arg(long, default_value_t = 1e-8)]
+    #[arg(long, default_value_t = 1e-10)]
     rtol: f64,
     /// Absolute tolerance of the integrator
     #[arg(long, default_value_t = 1e-12)]
@@ -64,7 +64,7 @@ fn simulate_problem(arguments: &Arguments) -> Result<String, Status> {
     let point = evaluate::natural_parameters(&loaded.problem, arguments.parameters.as_deref())?;
     let simulations = evaluate::simulate_rows(&loaded, options, &point)?;
     let mut bytes = Vec::new();
-    crate::petab::write::simulations(&loaded.problem, &simulations, &mut bytes).map_err(|e| fail(Status::Files, e))?;
+    crate::petab::write_simulations(&loaded.problem, &simulations, &mut bytes).map_err(|e| fail(Status::Files, e))?;
     String::from_utf8(bytes).map_err(|e| fail(Status::Files, e))
 }
 

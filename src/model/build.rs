@@ -75,7 +75,7 @@ struct Initial<'a> {
 }
 
 /// Kinds of model entities.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
     State(usize),
     Parameter,
@@ -138,8 +138,8 @@ impl<'a> Builder<'a> {
     fn run(&mut self, start: f64) -> OdeSystem {
         self.classify();
         self.declare_parameters();
-        let entities = self.lower_entities();
         self.rates = vec![None; self.state_ids.len()];
+        let entities = self.lower_entities();
         for i in 0..self.state_ids.len() {
             self.rate(i);
         }
@@ -209,7 +209,7 @@ impl<'a> Builder<'a> {
         let (mut kinds, mut states) = (IndexMap::new(), Vec::new());
         for s in &self.model.species {
             let changed_by_reactions = reacting.contains(s.id.as_str()) && !s.boundary && !s.constant;
-            let diluted = resized.contains(s.compartment.as_str()) && !s.only_substance_units && !s.constant;
+            let diluted = resized.contains(s.compartment.as_str()) && !s.only_substance_units;
             add(&s.id, changed_by_reactions || diluted, &mut kinds, &mut states);
         }
         for c in &self.model.compartments {
@@ -251,7 +251,8 @@ impl<'a> Builder<'a> {
                 self.parameters.insert(id.to_string());
             }
         }
-        for change in self.problem.iter().flat_map(|p| &p.experiments).flat_map(|e| &e.periods).flat_map(|p| &p.changes) {
+        let problem = self.problem;
+        for change in problem.iter().flat_map(|p| &p.experiments).flat_map(|e| &e.periods).flat_map(|p| &p.changes) {
             match self.kinds.get(change.target.as_str()) {
                 None => {
                     self.parameters.insert(change.target.clone());
@@ -288,11 +289,11 @@ impl<'a> Builder<'a> {
             Kind::State(_) | Kind::Parameter => Some(self.graph.symbol(id)),
             Kind::Stoichiometry(value) => Some(self.graph.constant(value)),
             Kind::Assigned | Kind::Reaction => {
-                if let Some(known) = self.running.get(id) {
+                if let Some(known) = self.running.get(id).copied() {
                     if known.is_none() {
                         self.circle(id, asked_at);
                     }
-                    return *known;
+                    return known;
                 }
                 self.running.insert(id.to_string(), None);
                 let value = self.definition(id, Stage::Running);
@@ -590,7 +591,8 @@ impl<'a> Builder<'a> {
                 continue;
             }
             let overrides = first.map(|p| p.changes.iter().map(|c| (c.target.as_str(), &c.value)).collect()).unwrap_or_default();
-            experiments.push(self.experiment(e.id.clone(), first.map_or(start, |p| p.time), overrides, self.lower_changes(later)));
+            let changes = self.lower_changes(later);
+            experiments.push(self.experiment(e.id.clone(), first.map_or(start, |p| p.time), overrides, changes));
         }
         experiments
     }
@@ -629,7 +631,8 @@ impl<'a> Builder<'a> {
     fn lower_observables(&mut self) -> Vec<ObservableFormula> {
         let nan = self.graph.constant(f64::NAN);
         let mut observables = Vec::new();
-        for o in self.problem.iter().flat_map(|p| &p.observables) {
+        let problem = self.problem;
+        for o in problem.iter().flat_map(|p| &p.observables) {
             let mut local = FxHashMap::default();
             let mut placeholders = Vec::new();
             for name in o.observable_placeholders.iter().chain(&o.noise_placeholders) {
@@ -638,10 +641,11 @@ impl<'a> Builder<'a> {
                 placeholders.extend(self.graph.symbol_id(symbol));
                 local.insert(name.clone(), symbol);
             }
-            let scope = |span, local| Scope { origin: Origin::Petab(span), local, only_local: false, stage: Stage::Running };
-            let value = self.lower(&o.formula.ast, scope(&o.formula.span, &local)).unwrap_or(nan);
+            let scope = Scope { origin: Origin::Petab(&o.formula.span), local: &local, only_local: false, stage: Stage::Running };
+            let value = self.lower(&o.formula.ast, scope).unwrap_or(nan);
             local.insert(o.id.clone(), value);
-            let noise = self.lower(&o.noise.ast, scope(&o.noise.span, &local)).unwrap_or(nan);
+            let scope = Scope { origin: Origin::Petab(&o.noise.span), local: &local, only_local: false, stage: Stage::Running };
+            let noise = self.lower(&o.noise.ast, scope).unwrap_or(nan);
             observables.push(ObservableFormula { id: o.id.clone(), value, noise, placeholders });
         }
         observables
