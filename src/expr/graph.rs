@@ -449,7 +449,7 @@ impl Graph {
             _ => {
                 let half = self.integer_power(a, n / 2);
                 let square = self.mul(half, half);
-                if n % 2 == 0 { square } else { self.mul(square, a) }
+                if n.is_multiple_of(2) { square } else { self.mul(square, a) }
             }
         }
     }
@@ -457,7 +457,13 @@ impl Graph {
     /// `condition != 0 ? then : otherwise`, simplified.
     pub fn select(&mut self, condition: ExprId, then: ExprId, otherwise: ExprId) -> ExprId {
         match self.constant_value(condition) {
-            Some(c) => if c != 0.0 { then } else { otherwise },
+            Some(c) => {
+                if c != 0.0 {
+                    then
+                } else {
+                    otherwise
+                }
+            }
             None if then == otherwise => then,
             None => match self.node(condition) {
                 Node::Unary(Unary::Not, c) => self.select(c, otherwise, then),
