@@ -1,8 +1,10 @@
 //! Reference values, compared through the binary as anyone would run it: the SBML semantic test suite, and the project's own problems.
 //!
 //! The SBML suite is found by `MIXODE_SHARED` (default `../shared`); where it is absent, the test says so and passes. By default every
-//! tenth case in scope is run, which takes seconds; `MIXODE_SUITE=all` runs all of them. A case passes if every value u is within
-//! `absolute + relative * |c|` of the expected c, with the tolerances of its settings file.
+//! tenth time course is run, which takes seconds; `MIXODE_SUITE=all` runs all of them. A case passes if every value u is within
+//! `absolute + relative * |c|` of the expected c, with the tolerances of its settings file. A case that ends with the exit status for
+//! what is not supported yet is left out and counted; anything else fails. A least number of passes keeps many left-out cases from
+//! hiding an error.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,25 +17,33 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Every how many cases in scope one is run by default.
+/// Every how many cases one is run by default.
 const STRIDE: usize = 10;
+
+/// Fewest cases that must pass: of the 134 run by default (68 did when this was set), of all 1331 (666 did).
+const LEAST: usize = 65;
+const LEAST_OF_ALL: usize = 650;
 
 /// Longest time for one case. The slowest takes less than a second.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Tags of what mixode does not do yet: a case with one of these (or with a tag that starts like one that ends in `:`) is left out.
-const OPEN_TAGS: &[(&str, &str)] = &[
-    ("EventNoDelay", "events"),
-    ("EventWithDelay", "events"),
-    ("AlgebraicRule", "algebraic rules need a differential-algebraic solver"),
-    ("CSymbolDelay", "delay equations"),
-    ("FastReaction", "fast reactions need a differential-algebraic solver"),
-    ("comp:", "hierarchical models"),
-    ("fbc:", "flux balance analysis"),
-];
+/// Exit status of a model that needs something mixode does not do yet.
+const UNSUPPORTED: i32 = 77;
 
-/// Single cases that are open, each with a reason.
-const OPEN_CASES: &[(&str, &str)] = &[];
+/// What became of a case that does not pass.
+#[derive(Debug)]
+enum Miss {
+    /// Exit status 77, with its message.
+    LeftOut(String),
+    /// Any other status, a wrong number, no output.
+    Failed(String),
+}
+
+impl From<String> for Miss {
+    fn from(message: String) -> Self {
+        Miss::Failed(message)
+    }
+}
 
 /// Writes to the terminal even where the test harness captures what a passing test prints.
 fn say(text: &str) {
@@ -56,20 +66,11 @@ fn suite() -> Option<PathBuf> {
     suite.join("index.csv").exists().then_some(suite)
 }
 
-/// Number and tags of every case.
-fn index(suite: &Path) -> Vec<(String, Vec<String>)> {
+/// Number of every time course. The other cases, of flux balance analysis, have no times at which to compare.
+fn index(suite: &Path) -> Vec<String> {
     let mut reader = csv::Reader::from_path(suite.join("index.csv")).unwrap();
     let rows = reader.deserialize::<BTreeMap<String, String>>().map(|row| row.unwrap());
-    rows.map(|row| {
-        let tags = [&row["componentTags"], &row["testTags"]].into_iter().flat_map(|t| t.split(';')).map(|t| t.trim().to_string());
-        (row["case"].clone(), tags.collect())
-    })
-    .collect()
-}
-
-fn in_scope(case: &str, tags: &[String]) -> bool {
-    let open = |tag: &str| OPEN_TAGS.iter().any(|(t, _)| tag == *t || (t.ends_with(':') && tag.starts_with(t)));
-    !tags.iter().any(|t| open(t)) && !OPEN_CASES.iter().any(|(c, _)| *c == case)
+    rows.filter(|row| row["type"] == "TimeCourse").map(|row| row["case"].clone()).collect()
 }
 
 /// A case's settings file: key to value.
@@ -101,22 +102,27 @@ fn table(path: &Path) -> Result<(Vec<String>, Vec<Vec<f64>>), String> {
 }
 
 /// Runs the binary; standard error is the message where it fails.
-fn run(command: &mut Command) -> Result<(), String> {
+fn run(command: &mut Command) -> Result<(), Miss> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(|e| e.to_string())?;
     let start = Instant::now();
     while child.try_wait().map_err(|e| e.to_string())?.is_none() {
         if start.elapsed() > PATIENCE {
             let _ = child.kill();
-            return Err(format!("no end after {PATIENCE:?}"));
+            return Err(Miss::Failed(format!("no end after {PATIENCE:?}")));
         }
         std::thread::sleep(Duration::from_millis(2));
     }
     let output = child.wait_with_output().map_err(|e| e.to_string())?;
     let text = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() { Ok(()) } else { Err(format!("{}: {}", output.status, text.lines().next().unwrap_or("no message"))) }
+    let first = text.lines().next().unwrap_or("no message");
+    match output.status.code() {
+        Some(0) => Ok(()),
+        Some(UNSUPPORTED) => Err(Miss::LeftOut(first.to_string())),
+        _ => Err(Miss::Failed(format!("{}: {first}", output.status))),
+    }
 }
 
-fn judge(suite: &Path, case: &str, scratch: &Path) -> Result<(), String> {
+fn judge(suite: &Path, case: &str, scratch: &Path) -> Result<(), Miss> {
     let folder = suite.join(case);
     let settings = settings(&folder, case);
     let list = |key: &str| settings.get(key).map(|v| v.split(',').map(str::trim).collect::<Vec<_>>().join(",")).unwrap_or_default();
@@ -130,7 +136,7 @@ fn judge(suite: &Path, case: &str, scratch: &Path) -> Result<(), String> {
     let (names, computed) = table(&output)?;
     let (expected_names, expected) = table(&folder.join(format!("{case}-results.csv")))?;
     if computed.len() != expected.len() {
-        return Err(format!("{} rows, expected {}", computed.len(), expected.len()));
+        return Err(format!("{} rows, expected {}", computed.len(), expected.len()).into());
     }
     let number = |key: &str| settings[key].parse::<f64>().map_err(|e| format!("settings {key}: {e}"));
     let (absolute, relative) = (number("absolute")?, number("relative")?);
@@ -141,7 +147,7 @@ fn judge(suite: &Path, case: &str, scratch: &Path) -> Result<(), String> {
         for (row, (u, c)) in computed.iter().map(|r| r[place]).zip(expected.iter().map(|r| r[column])).enumerate() {
             let close = if c.is_finite() { (u - c).abs() <= absolute + relative * c.abs() } else { u == c || (u.is_nan() && c.is_nan()) };
             if !close {
-                return Err(format!("`{name}` in row {row} is {u}, expected {c}"));
+                return Err(format!("`{name}` in row {row} is {u}, expected {c}").into());
             }
         }
     }
@@ -159,29 +165,43 @@ fn sbml_semantic_suite() {
     }
     let all = std::env::var("MIXODE_SUITE").is_ok_and(|v| v == "all");
     let cases = index(&suite);
-    let total = cases.len();
-    let in_scope: Vec<String> = cases.into_iter().filter(|(case, tags)| in_scope(case, tags)).map(|(case, _)| case).collect();
-    assert!(in_scope.len() > 500, "only {} of {total} cases in scope: has the index been read?", in_scope.len());
-    let chosen: Vec<&String> = in_scope.iter().step_by(if all { 1 } else { STRIDE }).collect();
+    let chosen: Vec<&String> = cases.iter().step_by(if all { 1 } else { STRIDE }).collect();
 
     let scratch = tempfile::tempdir().unwrap();
-    let failures = Mutex::new(BTreeMap::new());
+    let misses = Mutex::new(BTreeMap::new());
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some(case) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(message) = judge(&suite, case, scratch.path()) {
-                        failures.lock().unwrap().insert((*case).clone(), message);
+                    if let Err(miss) = judge(&suite, case, scratch.path()) {
+                        misses.lock().unwrap().insert((*case).clone(), miss);
                     }
                 }
             });
         }
     });
-    let failures = failures.into_inner().unwrap();
-    let report: Vec<String> = failures.iter().map(|(case, message)| format!("  {case}: {message}")).collect();
-    say(&format!("SBML suite: {} of {} cases pass ({} of {total} in scope)", chosen.len() - failures.len(), chosen.len(), in_scope.len()));
-    assert!(failures.is_empty(), "{} of {} cases fail:\n{}", failures.len(), chosen.len(), report.join("\n"));
+    // Cases left out by the code of their message, such as S0901, with one message as an example.
+    let mut left_out: BTreeMap<String, (String, Vec<String>)> = BTreeMap::new();
+    let mut failures = Vec::new();
+    for (case, miss) in misses.into_inner().unwrap() {
+        match miss {
+            Miss::LeftOut(message) => {
+                let code = message.split(['[', ']']).nth(1).unwrap_or_default().to_string();
+                left_out.entry(code).or_insert((message, Vec::new())).1.push(case);
+            }
+            Miss::Failed(message) => failures.push(format!("  {case}: {message}")),
+        }
+    }
+    let (run, failed, open) = (chosen.len(), failures.len(), left_out.values().map(|(_, cases)| cases.len()).sum::<usize>());
+    let passed = run - failed - open;
+    say(&format!("SBML suite: of {run} cases {passed} pass, {failed} fail, {open} are LEFT OUT as not supported yet:"));
+    for (message, cases) in left_out.values() {
+        say(&format!("  {:3} like {}: {message}", cases.len(), cases[0]));
+    }
+    assert!(failures.is_empty(), "{failed} of {run} cases fail:\n{}", failures.join("\n"));
+    let least = if all { LEAST_OF_ALL } else { LEAST };
+    assert!(passed >= least, "only {passed} of {run} cases pass, at least {least} must: has something become unsupported?");
 }
 
 fn read_json(path: &Path) -> Value {
@@ -192,6 +212,31 @@ fn read_json(path: &Path) -> Value {
 fn compare(what: &str, found: &Value, expected: &Value, tolerance: f64) -> Option<String> {
     let close = found.as_f64().zip(expected.as_f64()).is_some_and(|(f, e)| (f - e).abs() <= tolerance);
     (!close).then(|| format!("{what} is {found}, expected {expected} within {tolerance:e}"))
+}
+
+/// Compares the gradient of an evaluation with a reference by natural logarithms, relative in the Euclidean norm.
+///
+/// In version 2 of PEtab an estimated parameter with positive bounds is fitted on that scale.
+fn compare_gradient(found: &Value, expected: &serde_json::Map<String, Value>, tolerance: f64) -> Vec<String> {
+    let mut problems = Vec::new();
+    let (mut error, mut norm) = (0.0, 0.0);
+    for (name, reference) in expected {
+        if found["scales"][name] != "log" {
+            problems.push(format!("scale of {name} is {}, expected \"log\"", found["scales"][name]));
+        }
+        let reference = reference.as_f64().unwrap();
+        // An entry that is missing makes the error not a number, which fails below.
+        error += (found["gradient"][name].as_f64().unwrap_or(f64::NAN) - reference).powi(2);
+        norm += reference.powi(2);
+    }
+    let relative = (error / norm).sqrt();
+    if relative.is_nan() || relative > tolerance {
+        problems.push(format!(
+            "gradient is {}, expected {expected:?} within {tolerance:e} of its norm, is off by {relative:e}",
+            found["gradient"]
+        ));
+    }
+    problems
 }
 
 /// Evaluates a problem of `petab_problems/` at its nominal parameters and compares with its `expected.json`.
@@ -206,7 +251,11 @@ fn check_example(name: &str) {
     let scratch = tempfile::tempdir().unwrap();
     let output = scratch.path().join("evaluation.json");
     let mut command = Command::new(env!("CARGO_BIN_EXE_mixode"));
-    run(command.arg("evaluate").arg(folder.join("problem.yaml")).arg("--json").arg(&output)).unwrap();
+    command.arg("evaluate").arg(folder.join("problem.yaml")).arg("--json").arg(&output);
+    if expected.get("gradient_log").is_some() {
+        command.args(["--gradient", "forward"]);
+    }
+    run(&mut command).unwrap();
     let found = read_json(&output);
 
     let tolerance = |key: &str| expected["tolerance"][key].as_f64();
@@ -228,6 +277,9 @@ fn check_example(name: &str) {
         }
     } else {
         problems.extend(compare("nllh", &found["nllh"], &expected["nllh"], tolerance("llh").unwrap()));
+    }
+    if let Some(reference) = expected["gradient_log"].as_object() {
+        problems.extend(compare_gradient(&found, reference, tolerance("gradient").unwrap()));
     }
     assert!(problems.is_empty(), "{name}:\n  {}", problems.join("\n  "));
 }
