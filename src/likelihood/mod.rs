@@ -1,6 +1,12 @@
 //! Likelihoods: from simulations and data to the objective, the negative log-posterior.
 //!
 //! The objective is always minimised. Values hold every constant (2 pi terms, Jacobians of log transformations).
+//!
+//! | code | meaning |
+//! | --- | --- |
+//! | P0480 | a random effect has no variance |
+//! | P0481 | a covariance entry is given twice |
+//! | P0482 | a kind of covariance entry that cannot relate two effects |
 
 pub mod coordinates;
 pub mod covariance;
