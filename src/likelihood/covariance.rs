@@ -217,7 +217,7 @@ impl Covariance {
                     }
                 }
                 (Corr, _) => {
-                    if !(x.abs() < 1.0) {
+                    if x.is_nan() || x.abs() >= 1.0 {
                         let pair = format!("`{}` and `{}`", self.ids[j], self.ids[i]);
                         return refuse(format!("the correlation of random effects {pair} is not between -1 and 1"), x);
                     }

@@ -224,7 +224,7 @@ pub fn empirical_bayes_estimate<C: Conditional + ?Sized>(
     let converged = gradient_norm <= options.tolerance * (1.0 + best.value.abs());
     if !converged {
         let decrement = newton_decrement(&best);
-        if !(decrement <= 1e-6) {
+        if decrement.is_nan() || decrement > 1e-6 {
             return Err(EvaluationError::Inner(format!(
                 "the empirical Bayes estimate of an individual did not converge in {evaluations} evaluations (gradient {gradient_norm:.1e})"
             )));

@@ -11,11 +11,14 @@ use super::noise::density;
 use crate::petab::NoiseDistribution;
 use nalgebra::{DMatrix, DVector};
 
+/// Values of one individual and their Jacobian, as a [`PopulationModel`] gives them.
+pub type NodeResult = Result<(Vec<f64>, DMatrix<f64>), EvaluationError>;
+
 /// What to simulate for one individual of the population.
 pub trait PopulationModel {
     /// Values at `phi` (n_values) and, if `derivatives` is set, their Jacobian by phi (n_values by n_phi, else 0 by 0). Values are whatever
     /// the statistics need: noise-free observables at times, and noise standard deviations.
-    fn evaluate(&mut self, phi: &[f64], derivatives: bool) -> Result<(Vec<f64>, DMatrix<f64>), EvaluationError>;
+    fn evaluate(&mut self, phi: &[f64], derivatives: bool) -> NodeResult;
 }
 
 /// A number with its gradient by xi (empty where derivatives were not asked for).
@@ -114,12 +117,7 @@ impl Sample {
     /// # Errors
     /// The first error among the results if nodes with more than 0.1 % of the weight failed; fewer are left out.
     /// [`EvaluationError::Inner`] if there are no nodes.
-    pub fn collect(
-        nodes: &Nodes,
-        targets: &[usize],
-        omega: &Omega,
-        results: Vec<Result<(Vec<f64>, DMatrix<f64>), EvaluationError>>,
-    ) -> Result<Self, EvaluationError> {
+    pub fn collect(nodes: &Nodes, targets: &[usize], omega: &Omega, results: Vec<NodeResult>) -> Result<Self, EvaluationError> {
         let mut failed = 0.0;
         let mut kept = Vec::with_capacity(results.len());
         for (q, result) in results.into_iter().enumerate() {
@@ -274,7 +272,7 @@ impl Sample {
             Functional::Covariance(first, second) => Ok(self.covariance(first.value, second.value)),
             Functional::Sd(channel) => {
                 let variance = self.central_moments(channel, false)?.0;
-                if !(variance.value > 0.0) {
+                if variance.value.is_nan() || variance.value <= 0.0 {
                     return Err(EvaluationError::Density("the standard deviation of a population statistic is zero".to_string()));
                 }
                 let sd = variance.value.sqrt();
@@ -310,7 +308,7 @@ impl Sample {
                 if !matches!(functional, Functional::Sd(_)) {
                     return Ok(variance);
                 }
-                if !(mu2.value > 0.0) {
+                if mu2.value.is_nan() || mu2.value <= 0.0 {
                     return Err(EvaluationError::Density("the standard deviation of a population statistic is zero".to_string()));
                 }
                 let scale = 0.25 / mu2.value;
@@ -429,7 +427,7 @@ pub fn statistic_term(
 /// [`EvaluationError::Density`] if the sum of the variances is not positive.
 pub fn standard_deviation(sampling_variance: &Statistic, technical: &Statistic) -> Result<Statistic, EvaluationError> {
     let variance = sampling_variance.value + technical.value * technical.value;
-    if !(variance > 0.0) {
+    if variance.is_nan() || variance <= 0.0 {
         return Err(EvaluationError::Density(format!("the standard deviation of a population statistic is not positive ({variance})")));
     }
     let sd = variance.sqrt();
