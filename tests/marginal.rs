@@ -407,3 +407,44 @@ fn small_variances_give_the_typical_individual() {
     assert_eq!(none.d_phi, typical.gradient);
     assert_eq!(none.d_parameters.as_slice(), &[0.0, 0.0]);
 }
+
+/// A curvature that is not positive definite is raised to a floor and flagged; its determinant's absolute value is never taken.
+#[test]
+fn indefinite_curvature_is_floored_and_flagged() {
+    use mixode::likelihood::EvaluationError;
+    use mixode::likelihood::individual::{Conditional, ConditionalOrder, ConditionalValue, Scope};
+    /// -3/2 (phi_0^2) + phi_0^4, stationary but not minimal at 0, beside phi_1^2 / 2.
+    struct Saddle;
+    impl Conditional for Saddle {
+        fn dimension(&self) -> usize {
+            2
+        }
+        fn evaluate(&mut self, phi: &[f64], _: ConditionalOrder, _: Scope) -> Result<ConditionalValue, EvaluationError> {
+            let (x, y) = (phi[0], phi[1]);
+            let hessian = DMatrix::from_diagonal(&DVector::from_vec(vec![-3.0 + 12.0 * x * x, 1.0]));
+            Ok(ConditionalValue {
+                value: -1.5 * x * x + x.powi(4) + 0.5 * y * y,
+                gradient: DVector::from_vec(vec![-3.0 * x + 4.0 * x.powi(3), y]),
+                gauss_newton: Some(hessian.clone()),
+                hessian: Some(hessian),
+            })
+        }
+    }
+    let omega = log_variances(&[0.0, 0.0]);
+    let run = |starts: Vec<DVector<f64>>| {
+        let mut options = MarginalOptions::default();
+        options.ebe.starts = starts;
+        individual_marginal(&mut Saddle, &[0.0, 0.0], &[0, 1], &omega, &options, &mut WarmStart::default(), Order::Gradient).unwrap()
+    };
+    let saddle = run(vec![]);
+    assert_eq!((saddle.flags.floored, saddle.flags.modes), (1, 1));
+    assert_eq!(saddle.b.as_slice(), &[0.0, 0.0]);
+    // A = diag(-2, 2): the floor is 1e-8 of the largest eigenvalue.
+    close(saddle.value, 0.5 * (2e-8_f64.ln() + 2f64.ln()), 1e-12, 1.0);
+    // Other starting points find the two minima: 4 x^3 = 2 x.
+    let starts = [1.0, -1.0].map(|x| DVector::from_vec(vec![x, 0.5])).to_vec();
+    let minimum = run(starts);
+    assert_eq!((minimum.flags.floored, minimum.flags.modes), (0, 2));
+    close(minimum.b[0].abs(), 0.5_f64.sqrt(), 1e-9, 1.0);
+    close(minimum.parts.data + minimum.parts.prior, -0.25, 1e-12, 1.0);
+}

@@ -104,7 +104,7 @@ pub struct Mode {
     pub value: f64,
     /// Largest component of the gradient in u.
     pub gradient_norm: f64,
-    /// Whether the tolerance of the gradient was met. If not, J is still within 1e-6 of its minimum.
+    /// Whether the tolerance of the gradient was met. If not, J is still within 1e-6 of its minimum, or has a kink there.
     pub converged: bool,
     /// Evaluations with derivatives, over all starting points.
     pub evaluations: usize,
@@ -124,6 +124,8 @@ pub(super) struct Whitened<'a, C: ?Sized> {
 
 /// J and its derivatives in u at one point.
 struct Point {
+    /// The search ended because no smaller value was found however short the step: a minimum at a kink, or the limit of accuracy.
+    stuck: bool,
     u: DVector<f64>,
     value: f64,
     gradient: DVector<f64>,
@@ -162,7 +164,7 @@ impl<C: Conditional + ?Sized> Whitened<'_, C> {
         if !value.is_finite() || gradient.iter().chain(curvature.iter()).any(|x| !x.is_finite()) {
             return Err(EvaluationError::Inner("the conditional likelihood or its derivatives are not finite".to_string()));
         }
-        Ok(Point { u, value, gradient, curvature, exact, data })
+        Ok(Point { stuck: false, u, value, gradient, curvature, exact, data })
     }
 }
 
@@ -178,8 +180,9 @@ pub fn cell_parameters(phi_typical: &[f64], targets: &[usize], b: &DVector<f64>)
 /// Finds the mode of J. The data term of the result has the Hessian, in the given scope.
 ///
 /// # Errors
-/// The error of the data term if it fails at every starting point; [`EvaluationError::Inner`] if the search does not come within 1e-6 of
-/// the minimum of J, estimated by the Newton decrement.
+/// The error of the data term if it fails at every starting point; [`EvaluationError::Inner`] if the search runs out of evaluations before it
+/// is within 1e-6 of the minimum of J, estimated by the Newton decrement. A minimum at a kink of J, as the start time of a response has
+/// between two measurements, is accepted with `converged` false.
 pub fn empirical_bayes_estimate<C: Conditional + ?Sized>(
     conditional: &mut C,
     phi_typical: &[f64],
@@ -210,21 +213,20 @@ pub fn empirical_bayes_estimate<C: Conditional + ?Sized>(
         }
     }
     found.sort_by(|a, b| a.value.total_cmp(&b.value));
-    let modes = found
-        .iter()
-        .enumerate()
-        .filter(|(i, p)| p.value <= found[0].value + 3.0 && found[..*i].iter().all(|q| (&q.u - &p.u).amax() > 1e-3));
-    let modes = modes.count();
+    // A stationary point with an indefinite curvature is no mode.
+    let minima: Vec<&Point> = found.iter().filter(|p| p.value <= found[0].value + 3.0 && newton_decrement(p).is_finite()).collect();
+    let modes = minima.iter().enumerate().filter(|(i, p)| minima[..*i].iter().all(|q| (&q.u - &p.u).amax() > 1e-3)).count().max(1);
     let Some(best) = found.into_iter().next() else {
         // There is always a starting point, so without a mode there is an error.
         return Err(failure.unwrap_or_else(missing));
     };
+    let stuck = best.stuck;
     let best = polish(&mut whitened, best, scope, &mut evaluations)?;
     let gradient_norm = best.gradient.amax();
     let converged = gradient_norm <= options.tolerance * (1.0 + best.value.abs());
     if !converged {
         let decrement = newton_decrement(&best);
-        if decrement.is_nan() || decrement > 1e-6 {
+        if !stuck && (decrement.is_nan() || decrement > 1e-6) {
             return Err(EvaluationError::Inner(format!(
                 "the empirical Bayes estimate of an individual did not converge in {evaluations} evaluations (gradient {gradient_norm:.1e})"
             )));
@@ -261,6 +263,7 @@ fn minimise<C: Conditional + ?Sized>(
             Err(_) => {
                 radius = 0.25 * step.norm();
                 if radius < 1e-10 {
+                    current.stuck = true;
                     break;
                 }
                 continue;
@@ -279,7 +282,8 @@ fn minimise<C: Conditional + ?Sized>(
         if accepted {
             current = trial;
         } else if !resolvable && current.exact {
-            // No better gradient from an exact Newton step: the accuracy of the data term is exhausted.
+            // No better gradient from an exact Newton step: the accuracy of the data term is exhausted, or the point is a kink.
+            current.stuck = true;
             break;
         } else if exact && !current.exact {
             *evaluations += 1;
