@@ -276,10 +276,7 @@ impl<'a> Builder<'a> {
             Kind::Stoichiometry(value) => Some(self.graph.constant(value)),
             Kind::Assigned | Kind::Reaction => {
                 if let Some(known) = self.running.get(id).copied() {
-                    if known.is_none() {
-                        self.circle(id, asked_at);
-                    }
-                    return known;
+                    return known.or_else(|| self.circle(id, asked_at));
                 }
                 self.running.insert(id.to_string(), None);
                 let value = self.definition(id, Stage::Running);
@@ -305,7 +302,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn circle(&mut self, id: &str, asked_at: Option<&Span>) {
+    /// Reports that `id` depends on itself. The value NaN lets the work go on to find other mistakes.
+    fn circle(&mut self, id: &str, asked_at: Option<&Span>) -> Option<ExprId> {
         // A circle is met again from each of its members; one message is enough.
         if self.reported.insert(format!("circle {id}")) {
             let mut diagnostic = Diagnostic::error("M0102", format!("the definition of `{id}` refers to itself"));
@@ -314,6 +312,7 @@ impl<'a> Builder<'a> {
             }
             self.diagnostics.push(diagnostic);
         }
+        Some(self.graph.constant(f64::NAN))
     }
 
     /// Time derivative of state `i`.
@@ -322,8 +321,7 @@ impl<'a> Builder<'a> {
             return Some(rate);
         }
         if !self.rate_in_progress.insert(i) {
-            self.circle(&self.state_ids[i].to_string(), None);
-            return None;
+            return self.circle(self.state_ids[i], None);
         }
         let id = self.state_ids[i];
         let rate = match self.rate_rules.get(id).copied() {
@@ -405,10 +403,7 @@ impl<'a> Builder<'a> {
             AstKind::Name(name) => self.resolve_name(name, node, scope),
             AstKind::Call(name, arguments) => {
                 let function = self.functions.get(name.as_str()).copied();
-                let Some(function) = function else {
-                    self.undefined(name, node, scope);
-                    return None;
-                };
+                let Some(function) = function else { return self.undefined(name, node, scope) };
                 if function.arguments.len() != arguments.len() {
                     let span = self.place(node, scope);
                     self.diagnostics.push(
@@ -473,8 +468,7 @@ impl<'a> Builder<'a> {
                 };
             }
         }
-        self.undefined(name, node, scope);
-        None
+        self.undefined(name, node, scope)
     }
 
     fn place(&self, node: &Ast, scope: Scope) -> Span {
@@ -484,7 +478,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn undefined(&mut self, name: &str, node: &Ast, scope: Scope) {
+    /// Reports an undefined name. The value NaN lets the work go on to find other mistakes.
+    fn undefined(&mut self, name: &str, node: &Ast, scope: Scope) -> Option<ExprId> {
         let span = self.place(node, scope);
         let label = match scope.origin {
             Origin::Sbml => "not defined in the model",
@@ -493,6 +488,7 @@ impl<'a> Builder<'a> {
         let candidates = self.kinds.keys().copied().chain(self.parameters.iter().map(String::as_str)).chain(scope.local.keys().map(String::as_str));
         let diagnostic = Diagnostic::error("M0101", format!("formula uses an undefined symbol `{name}`")).at(&span, label).suggest(name, candidates);
         self.diagnostics.push(diagnostic);
+        Some(self.graph.constant(f64::NAN))
     }
 
     /// The value of `name` at the start of the current experiment, as a function of theta.
@@ -503,10 +499,7 @@ impl<'a> Builder<'a> {
         let initial = self.initial.as_mut()?;
         if let Some(known) = initial.values.get(name) {
             let known = *known;
-            if known.is_none() {
-                self.circle(name, asked_at);
-            }
-            return known;
+            return known.or_else(|| self.circle(name, asked_at));
         }
         initial.values.insert(name.to_string(), None);
         let change = initial.overrides.get(name).copied();
