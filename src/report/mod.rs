@@ -6,6 +6,13 @@
 //!
 //! To add a figure: a file that returns SVG text, a `Figure` in `page` with its question, reading aid and table.
 
+pub mod axis;
+mod number;
+mod summary;
+pub mod svg;
+mod tables;
+
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -190,13 +197,71 @@ pub struct Point {
 /// [`io::ErrorKind::AlreadyExists`] if there is something at `directory`; otherwise what the file system says. Nothing is left
 /// behind then.
 pub fn write_run(directory: &Path, results: &RunResults) -> io::Result<()> {
-    let _ = (directory, results);
-    Err(io::ErrorKind::Unsupported.into())
+    // The whole content comes first: a failure while drawing leaves nothing behind.
+    let files = files(results);
+    if occupied(directory) {
+        return Err(already_exists(directory));
+    }
+    let name = directory.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the run directory has no name"))?;
+    let parent = match directory.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let created: Vec<&Path> = parent.ancestors().take_while(|p| *p != Path::new("") && !p.exists()).collect();
+    fs::create_dir_all(parent)?;
+    let temporary = parent.join(format!(".{}.partial-{}", name.to_string_lossy(), std::process::id()));
+    let outcome = write_files(&temporary, &files).and_then(|()| {
+        if occupied(directory) {
+            return Err(already_exists(directory));
+        }
+        fs::rename(&temporary, directory)
+    });
+    if outcome.is_err() {
+        // The first error is the one to report; what cannot be removed stays.
+        let _ = fs::remove_dir_all(&temporary);
+        for path in created {
+            let _ = fs::remove_dir(path);
+        }
+    }
+    outcome
+}
+
+fn write_files(directory: &Path, files: &[(&str, String)]) -> io::Result<()> {
+    fs::create_dir(directory)?;
+    files.iter().try_for_each(|(name, content)| fs::write(directory.join(name), content))
+}
+
+fn files(results: &RunResults) -> Vec<(&'static str, String)> {
+    let mut files = vec![
+        ("summary.txt", summary::text(results)),
+        ("summary.json", summary::json(results)),
+        ("run.json", summary::provenance(results)),
+        ("estimates.tsv", tables::estimates(results)),
+        ("starts.tsv", tables::starts(results)),
+        ("trace.tsv", tables::trace(results)),
+        ("simulations.tsv", results.simulations_tsv.clone()),
+    ];
+    if !results.cells.is_empty() {
+        files.push(("cells.tsv", tables::cells(results)));
+    }
+    if !results.random_effects.is_empty() {
+        files.push(("random_effects.tsv", tables::random_effects(results)));
+    }
+    files
+}
+
+/// Whether something has this name; a dangling link counts.
+fn occupied(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+fn already_exists(path: &Path) -> io::Error {
+    io::Error::new(io::ErrorKind::AlreadyExists, format!("{} exists; a run directory is never overwritten", path.display()))
 }
 
 /// The page for the terminal and `summary.txt`.
 pub fn summary_text(results: &RunResults) -> String {
-    format!("best -log L {}\n", results.objective.nllh)
+    summary::text(results)
 }
 
 /// The first free one of `<name>-fit-001`, `<name>-fit-002`, … in `base`.
@@ -204,8 +269,7 @@ pub fn next_run_directory(base: &Path, name: &str) -> PathBuf {
     let mut number = 1usize;
     loop {
         let candidate = base.join(format!("{name}-fit-{number:03}"));
-        // A dangling link occupies the name as well.
-        if std::fs::symlink_metadata(&candidate).is_err() {
+        if !occupied(&candidate) {
             return candidate;
         }
         number += 1;
