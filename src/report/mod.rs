@@ -1,16 +1,23 @@
 //! Report: from results as plain data to a run directory with tables, summaries and one self-contained page.
 //!
 //! Only draws and writes; nothing is estimated or simulated here. [`write_run`] goes through the files: `summary` (page for the
-//! terminal, JSON), `tables` (tab-separated values), `page` (HTML by `page.html`), which asks `waterfall`, `trace`, `fits`
-//! and `etas` for figures; these place marks through `axis` (scales and ticks) and write them through `svg`.
+//! terminal, JSON), `tables` (tab-separated values), `page` (HTML by `page.html`), which asks `waterfall`, `trace`,
+//! `parameters`, `fits`, `residuals` and `etas` for figures; these place marks through `axis` (scales and ticks) and write them through `svg`.
 //!
 //! To add a figure: a file that returns SVG text, a `Figure` in `page` with its question, reading aid and table.
 
 pub mod axis;
+mod etas;
+mod fits;
 mod number;
+mod page;
+mod parameters;
+mod residuals;
 mod summary;
 pub mod svg;
 mod tables;
+mod trace;
+mod waterfall;
 
 use std::fs;
 use std::io;
@@ -198,7 +205,7 @@ pub struct Point {
 /// behind then.
 pub fn write_run(directory: &Path, results: &RunResults) -> io::Result<()> {
     // The whole content comes first: a failure while drawing leaves nothing behind.
-    let files = files(results);
+    let files = files(results)?;
     if occupied(directory) {
         return Err(already_exists(directory));
     }
@@ -210,6 +217,7 @@ pub fn write_run(directory: &Path, results: &RunResults) -> io::Result<()> {
     let created: Vec<&Path> = parent.ancestors().take_while(|p| *p != Path::new("") && !p.exists()).collect();
     fs::create_dir_all(parent)?;
     let temporary = parent.join(format!(".{}.partial-{}", name.to_string_lossy(), std::process::id()));
+    fs::create_dir(&temporary).inspect_err(|_| remove_empty(&created))?;
     let outcome = write_files(&temporary, &files).and_then(|()| {
         if occupied(directory) {
             return Err(already_exists(directory));
@@ -219,20 +227,25 @@ pub fn write_run(directory: &Path, results: &RunResults) -> io::Result<()> {
     if outcome.is_err() {
         // The first error is the one to report; what cannot be removed stays.
         let _ = fs::remove_dir_all(&temporary);
-        for path in created {
-            let _ = fs::remove_dir(path);
-        }
+        remove_empty(&created);
     }
     outcome
 }
 
+/// Removes folders that were made for the run; those that hold something by now stay.
+fn remove_empty(folders: &[&Path]) {
+    for folder in folders {
+        let _ = fs::remove_dir(folder);
+    }
+}
+
 fn write_files(directory: &Path, files: &[(&str, String)]) -> io::Result<()> {
-    fs::create_dir(directory)?;
     files.iter().try_for_each(|(name, content)| fs::write(directory.join(name), content))
 }
 
-fn files(results: &RunResults) -> Vec<(&'static str, String)> {
+fn files(results: &RunResults) -> io::Result<Vec<(&'static str, String)>> {
     let mut files = vec![
+        ("report.html", page::page(results).map_err(io::Error::other)?),
         ("summary.txt", summary::text(results)),
         ("summary.json", summary::json(results)),
         ("run.json", summary::provenance(results)),
@@ -247,7 +260,7 @@ fn files(results: &RunResults) -> Vec<(&'static str, String)> {
     if !results.random_effects.is_empty() {
         files.push(("random_effects.tsv", tables::random_effects(results)));
     }
-    files
+    Ok(files)
 }
 
 /// Whether something has this name; a dangling link counts.
