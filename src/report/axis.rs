@@ -29,7 +29,7 @@ impl Axis {
 
     /// A logarithmic axis over the positive finite ones of `values`, with a small margin; 0.1 to 10 where there are none.
     pub fn log(values: impl IntoIterator<Item = f64>, start: f64, end: f64) -> Axis {
-        let (low, high) = range(values.into_iter().filter(|v| v.is_finite() && *v > 0.0));
+        let (low, high) = range(values.into_iter().filter(|v| v.is_finite() && *v > 0.0).map(|v| v.clamp(1e-290, 1e290)));
         let (low, high) = if low > high {
             (0.1, 10.0)
         } else if high / low < 1.1 {
@@ -37,7 +37,7 @@ impl Axis {
         } else {
             (low, high)
         };
-        Axis { low: low.max(1e-300), high: high.min(1e300), log: true, start, end }.padded(0.03)
+        Axis { low, high, log: true, start, end }.padded(0.03)
     }
 
     /// An axis from `low` to `high` as given.
