@@ -181,7 +181,7 @@ impl<'a> Builder<'a> {
             .map(|c| c.id.as_str())
             .filter(|id| self.rules.contains_key(id) || self.rate_rules.contains_key(id))
             .collect();
-        let mut add = |id: &'a str, dynamic: bool, kinds: &mut IndexMap<&'a str, Kind>, states: &mut Vec<&'a str>| {
+        let add = |id: &'a str, dynamic: bool, kinds: &mut IndexMap<&'a str, Kind>, states: &mut Vec<&'a str>| {
             let kind = if self.rules.contains_key(id) {
                 Kind::Assigned
             } else if dynamic || self.rate_rules.contains_key(id) {
