@@ -12,7 +12,7 @@ use crate::likelihood::Objective;
 use crate::likelihood::population::ImportanceSummary;
 use crate::likelihood::problem::{ProblemObjective, Summary};
 use crate::petab::{self, Transformation};
-use crate::report::{self, CellRow, CellTable, Correlation, InputFile, ObjectiveSummary, ParameterRow, RandomEffectRow, RunInfo, RunResults};
+use crate::report::{self, CellRow, ObjectiveSummary, ParameterRow, RandomEffectRow, RunInfo, RunResults};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,7 +59,6 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Status> {
     arguments.solver.start_threads();
     let begin = Instant::now();
-    let started = timestamp();
     let loaded = load(&arguments.problem)?;
     let directory = match &arguments.out {
         Some(path) => path.clone(),
@@ -93,7 +92,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
         None => None,
         Some(start) => Some(AtBest::new(&objective, start, arguments, interrupted)?),
     };
-    let results = results(arguments, &loaded, &objective, fit, at_best.as_ref(), started, begin.elapsed().as_secs_f64());
+    let results = results(arguments, &loaded, &objective, fit, at_best.as_ref(), begin.elapsed().as_secs_f64());
     report::write_run(&directory, &results).map_err(|e| match e.kind() {
         std::io::ErrorKind::AlreadyExists => fail(Status::Files, format_args!("{} exists already; a run directory is never overwritten", directory.display())),
         _ => fail(Status::Files, format_args!("cannot write {}: {e}", directory.display())),
@@ -155,35 +154,27 @@ impl AtBest {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
 fn results(
     arguments: &Arguments,
     loaded: &Loaded,
     objective: &ProblemObjective,
     fit: Fit,
     at_best: Option<&AtBest>,
-    started: String,
     seconds: f64,
 ) -> RunResults {
     let problem = &loaded.problem;
     let solver = arguments.solver.options();
     let info = RunInfo {
-        name: problem.name.clone(),
-        inputs: problem
-            .files
-            .iter()
-            .map(|path| InputFile { path: path.display().to_string(), sha256: std::fs::read(path).map(|bytes| report::sha256(&bytes)).unwrap_or_default() })
-            .collect(),
+        problem: problem.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_string(),
         command: std::env::args().collect::<Vec<_>>().join(" "),
         seed: arguments.seed,
         threads: rayon::current_num_threads(),
-        starts: arguments.starts,
-        started,
-        seconds,
+        inputs: problem.files.iter().map(|path| (path.display().to_string(), std::fs::read(path).map(|b| sha256(&b)).unwrap_or_default())).collect(),
         options: json!({"starts": arguments.starts, "seed": arguments.seed, "nominal": arguments.nominal, "max_iterations": arguments.max_iterations,
             "time": arguments.time, "importance": arguments.importance, "uncertainty": !arguments.no_uncertainty,
             "rtol": solver.rtol, "atol": solver.atol, "sensitivity_factor": solver.sensitivity_factor, "max_steps": solver.max_steps}),
+        seconds,
         warnings: at_best.map(|b| b.warnings.clone()).unwrap_or_default(),
         description: describe::description(loaded),
     };
@@ -198,25 +189,17 @@ fn results(
     ];
     let mut results = RunResults {
         info,
-        objective: None,
+        objective: at_best.map_or_else(no_objective, |best| objective_summary(loaded, objective, best)),
         fit,
-        estimated: objective.parameters().to_vec(),
         parameters: Vec::new(),
-        correlation: None,
-        eigenvalues: Vec::new(),
         random_effects: Vec::new(),
-        random_effect_correlations: Vec::new(),
-        cells: CellTable::default(),
+        effect_ids: Vec::new(),
+        cells: Vec::new(),
         series: Vec::new(),
-        population: Vec::new(),
-        distributions: Vec::new(),
-        residuals: Vec::new(),
-        simulations: Vec::new(),
+        simulations_tsv: String::new(),
         health,
-        files: Vec::new(),
     };
     let Some(best) = at_best else { return results };
-    results.objective = Some(objective_summary(loaded, objective, best));
     if let Some(i) = &best.importance {
         let laplace = best.summary.terms.iter().find(|(k, _)| *k == "trajectory").map_or(f64::NAN, |(_, v)| *v);
         results.health.push((
@@ -228,12 +211,11 @@ fn results(
         ));
     }
     results.parameters = parameter_rows(objective, best);
-    results.correlation = correlation(objective, best);
     population_tables(loaded, objective, best, &mut results);
-    series::fill(loaded, objective, &best.natural, &best.summary, &mut results);
+    results.series = series::all(loaded, objective, &best.natural, &best.summary);
     let mut bytes = Vec::new();
     if petab::write_simulations(problem, &best.summary.simulations, &mut bytes).is_ok() {
-        results.simulations = bytes;
+        results.simulations_tsv = String::from_utf8_lossy(&bytes).into_owned();
     }
     results
 }
@@ -251,16 +233,33 @@ fn objective_summary(loaded: &Loaded, objective: &ProblemObjective, best: &AtBes
     let (bic_n, bic_unit) = if individuals > 0 { (individuals, "cells") } else { (n_data, "measurements") };
     ObjectiveSummary {
         nllh: best.summary.nllh,
-        llh: best.summary.llh,
-        minus2ll,
-        minus2ll_standard_error: error,
-        method: method.to_string(),
+        terms: best.summary.terms.iter().map(|(kind, value)| (kind.to_string(), *value)).collect(),
         n_parameters,
         n_data,
+        n_individuals: individuals,
         aic: minus2ll + 2.0 * n_parameters as f64,
         bic: minus2ll + (bic_n as f64).ln() * n_parameters as f64,
-        bic_n,
-        bic_unit: bic_unit.to_string(),
+        bic_n: format!("{bic_n} {bic_unit}"),
+        minus2ll,
+        method: method.to_string(),
+        standard_error: error,
+    }
+}
+
+/// The objective of a run in which no start had a value.
+fn no_objective() -> ObjectiveSummary {
+    ObjectiveSummary {
+        nllh: f64::NAN,
+        terms: Vec::new(),
+        n_parameters: 0,
+        n_data: 0,
+        n_individuals: 0,
+        aic: f64::NAN,
+        bic: f64::NAN,
+        bic_n: String::new(),
+        minus2ll: f64::NAN,
+        method: "none".to_string(),
+        standard_error: None,
     }
 }
 
@@ -292,14 +291,6 @@ fn parameter_rows(objective: &ProblemObjective, best: &AtBest) -> Vec<ParameterR
         .collect()
 }
 
-fn correlation(objective: &ProblemObjective, best: &AtBest) -> Option<Correlation> {
-    let uncertainty = best.uncertainty.as_ref()?;
-    let covariance = uncertainty.covariance.as_ref()?;
-    let free: Vec<usize> = (0..best.x.len()).filter(|k| !uncertainty.at_bound[*k]).collect();
-    let values = free.iter().flat_map(|k| free.iter().map(move |l| covariance[(*k, *l)] / (covariance[(*k, *k)] * covariance[(*l, *l)]).sqrt())).collect();
-    Some(Correlation { ids: free.iter().map(|k| objective.parameters()[*k].id.clone()).collect(), values })
-}
-
 /// Random effects with shrinkage, and the individuals.
 fn population_tables(loaded: &Loaded, objective: &ProblemObjective, best: &AtBest, results: &mut RunResults) {
     let (Some(population), Some(nlme)) = (objective.population(), &loaded.problem.nlme) else { return };
@@ -315,32 +306,44 @@ fn population_tables(loaded: &Loaded, objective: &ProblemObjective, best: &AtBes
             100.0 * (1.0 - spread / variance)
         });
         // The coefficient of variation of a log-normal parameter.
-        let cv = (effect.transformation == Transformation::Log).then(|| 100.0 * (variance.exp() - 1.0).sqrt());
+        let cv_percent = (effect.transformation == Transformation::Log).then(|| 100.0 * (variance.exp() - 1.0).sqrt());
         results.random_effects.push(RandomEffectRow {
             id: effect.id.clone(),
             target: loaded.problem.parameters[effect.target].id.clone(),
             sd: variance.sqrt(),
-            cv,
+            cv_percent,
             shrinkage,
         });
     }
     let mut moved: Vec<usize> = nlme.random_effects.iter().map(|e| e.target).collect();
     moved.sort_unstable();
     moved.dedup();
-    results.cells = CellTable {
-        effects: nlme.random_effects.iter().map(|e| e.id.clone()).collect(),
-        parameters: moved.iter().map(|t| loaded.problem.parameters[*t].id.clone()).collect(),
-        rows: (individuals.iter().enumerate())
-            .map(|(i, s)| CellRow {
-                experiment: s.experiment.clone(),
-                cell: s.id.clone(),
-                ebe: nlme.random_effects.iter().map(|e| value_of(i, &e.id).unwrap_or(f64::NAN)).collect(),
-                parameters: moved.iter().map(|t| s.parameters.iter().find(|(theta, _)| theta == t).map_or(best.natural[*t], |(_, v)| *v)).collect(),
-                nll: s.nll,
-                status: if s.status.is_empty() { "ok".to_string() } else { s.status.clone() },
-            })
-            .collect(),
-    };
+    results.effect_ids = nlme.random_effects.iter().map(|e| e.id.clone()).collect();
+    results.cells = individuals
+        .iter()
+        .enumerate()
+        .map(|(i, s)| CellRow {
+            experiment: s.experiment.clone(),
+            cell: s.id.clone(),
+            ebe: nlme.random_effects.iter().map(|e| value_of(i, &e.id)).collect(),
+            posterior_sd: nlme.random_effects.iter().map(|e| s.ebe.iter().position(|(id, _)| *id == e.id).map(|k| s.posterior_sd[k])).collect(),
+            parameters: moved
+                .iter()
+                .map(|t| {
+                    let own = s.parameters.iter().find(|(theta, _)| theta == t).map_or(best.natural[*t], |(_, v)| *v);
+                    (loaded.problem.parameters[*t].id.clone(), own)
+                })
+                .collect(),
+            nll: s.nll,
+            status: if s.status.is_empty() { "ok".to_string() } else { s.status.clone() },
+        })
+        .collect();
+}
+
+/// SHA-256 in hexadecimal digits.
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// The first interrupt asks the running evaluations to finish, the second ends the process.
@@ -354,9 +357,4 @@ fn watch_interrupts(stop: &Arc<AtomicBool>) {
     if ctrlc::set_handler(handler).is_err() {
         eprintln!("warning: interrupts cannot be caught; Ctrl-C ends the run without results");
     }
-}
-
-/// Seconds since 1970, for the record only: no result depends on it.
-fn timestamp() -> String {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map(|d| format!("{} s since 1970-01-01 UTC", d.as_secs())).unwrap_or_default()
 }

@@ -7,7 +7,10 @@
 mod check;
 mod describe;
 mod evaluate;
-mod load;
+mod fit;
+pub mod load;
+mod progress;
+mod series;
 mod simulate;
 
 use clap::{Parser, Subcommand};
@@ -60,11 +63,13 @@ enum Command {
     Simulate(simulate::Arguments),
     /// Objective, gradient and simulations at given parameters
     Evaluate(evaluate::Arguments),
+    /// Estimate the parameters: many starts, standard errors, a run directory with a report
+    Fit(fit::Arguments),
 }
 
 /// How messages about the input are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
+pub enum Format {
     /// With the marked lines of the input
     Full,
     /// One line each, for editors
@@ -105,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Describe(a) => describe::run(&a),
         Command::Simulate(a) => simulate::run(&a),
         Command::Evaluate(a) => evaluate::run(&a),
+        Command::Fit(a) => fit::run(&a),
     };
     match result {
         Ok(()) => Status::Done.into(),

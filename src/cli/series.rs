@@ -1,69 +1,34 @@
 //! Data and model curves for the report.
 
 use super::load::Loaded;
-use crate::likelihood::noise::density;
 use crate::likelihood::problem::{ProblemObjective, Summary};
 use crate::likelihood::simulated::{Placeholder, Rows};
-use crate::petab::{DataKind, Measurement, Override, PopulationStatistic, Statistic};
-use crate::report::{Point, PopulationPoint, PopulationSeries, ResidualRow, RunResults, Series};
+use crate::petab::{DataKind, Measurement, NoiseDistribution, Override, PopulationStatistic, Statistic};
+use crate::report::{Point, Series};
 use indexmap::IndexMap;
 
 /// Points of a model curve.
 const CURVE_POINTS: usize = 120;
 
-/// Fills the series, population statistics and residuals of a run at natural parameter values.
-pub fn fill(loaded: &Loaded, objective: &ProblemObjective, natural: &[f64], summary: &Summary, results: &mut RunResults) {
+/// The series of a problem at natural parameter values.
+pub fn all(loaded: &Loaded, objective: &ProblemObjective, natural: &[f64], summary: &Summary) -> Vec<Series> {
     let problem = &loaded.problem;
     // Rows of one observable, experiment, individual and set of placeholder values make one curve.
     let mut groups: IndexMap<String, Vec<usize>> = IndexMap::new();
-    let mut statistics: IndexMap<(usize, usize, &'static str), Vec<usize>> = IndexMap::new();
     for (i, m) in problem.measurements.iter().enumerate() {
-        match &m.kind {
+        let kind = match &m.kind {
             DataKind::Typical | DataKind::Trajectory { .. } => {
                 let placeholders: Vec<String> = m.observable_parameters.iter().map(place_text).collect();
-                let key = format!("{} {} {:?} {}", m.observable, m.experiment, individual(m), placeholders.join(";"));
-                groups.entry(key).or_default().push(i);
+                format!("{:?} {}", individual(m), placeholders.join(";"))
             }
-            DataKind::Bulk(s) | DataKind::SnapshotStatistic(s) => statistics.entry((m.observable, m.experiment, statistic_name(s))).or_default().push(i),
-            DataKind::Snapshot { .. } | DataKind::TimeToEvent { .. } => {}
-        }
+            DataKind::Bulk(s) => format!("bulk {}", statistic_name(s)),
+            DataKind::SnapshotStatistic(s) => format!("snapshot {}", statistic_name(s)),
+            DataKind::Snapshot { .. } => "snapshot".to_string(),
+            DataKind::TimeToEvent { .. } => continue,
+        };
+        groups.entry(format!("{} {} {kind}", m.observable, m.experiment)).or_default().push(i);
     }
-    for rows in groups.values() {
-        results.series.push(series(loaded, objective, natural, summary, rows));
-    }
-    for ((observable, experiment, name), rows) in statistics {
-        results.population.push(PopulationSeries {
-            observable: problem.observables[observable].id.clone(),
-            experiment: problem.experiments[experiment].id.clone(),
-            statistic: name.to_string(),
-            points: (rows.iter())
-                .map(|i| PopulationPoint {
-                    time: problem.measurements[*i].time,
-                    measurement: problem.measurements[*i].value,
-                    sd: summary.sigmas[*i],
-                    model: summary.simulations[*i],
-                })
-                .collect(),
-            curve: Vec::new(),
-        });
-    }
-    for (i, m) in problem.measurements.iter().enumerate() {
-        if !matches!(m.kind, DataKind::Typical | DataKind::Trajectory { .. }) {
-            continue;
-        }
-        let o = &problem.observables[m.observable];
-        let Ok(d) = density(o.distribution, m.value, summary.simulations[i], summary.sigmas[i]) else { continue };
-        results.residuals.push(ResidualRow {
-            observable: o.id.clone(),
-            experiment: problem.experiments[m.experiment].id.clone(),
-            individual: individual_id(loaded, m),
-            time: m.time,
-            measurement: m.value,
-            simulation: summary.simulations[i],
-            sigma: summary.sigmas[i],
-            residual: d.residual,
-        });
-    }
+    groups.values().map(|rows| series(loaded, objective, natural, summary, rows)).collect()
 }
 
 fn individual(m: &Measurement) -> Option<usize> {
@@ -108,16 +73,30 @@ fn series(loaded: &Loaded, objective: &ProblemObjective, natural: &[f64], summar
             theta[*row] = *value;
         }
     }
+    let kind = match &m.kind {
+        DataKind::Trajectory { .. } => "trajectory".to_string(),
+        DataKind::Bulk(s) => format!("bulk {}", statistic_name(s)),
+        DataKind::SnapshotStatistic(s) => format!("snapshot {}", statistic_name(s)),
+        DataKind::Snapshot { .. } => "snapshot".to_string(),
+        DataKind::Typical | DataKind::TimeToEvent { .. } => "typical".to_string(),
+    };
+    let at = |i: &usize| {
+        let m = &problem.measurements[*i];
+        Point { t: m.time, measurement: m.value, simulation: summary.simulations[*i], sigma: summary.sigmas[*i] }
+    };
+    // Population statistics are only known at the times of the data.
+    let curve = match &m.kind {
+        DataKind::Typical | DataKind::Trajectory { .. } => curve(objective, problem, m, &theta, rows).unwrap_or_default(),
+        _ => rows.iter().map(at).map(|p| (p.t, p.simulation)).collect(),
+    };
     Series {
         observable: o.id.clone(),
         experiment: problem.experiments[m.experiment].id.clone(),
-        label: if id.is_some() { "trajectory".into() } else { "typical individual".into() },
         individual: id,
-        points: (rows.iter())
-            .map(|i| Point { time: problem.measurements[*i].time, measurement: problem.measurements[*i].value, simulation: summary.simulations[*i], sigma: summary.sigmas[*i] })
-            .collect(),
-        curve: curve(objective, problem, m, &theta, rows).unwrap_or_default(),
-        noise: o.distribution,
+        kind,
+        points: rows.iter().map(at).collect(),
+        curve,
+        log: matches!(m.kind, DataKind::Typical | DataKind::Trajectory { .. }) && !matches!(o.distribution, NoiseDistribution::Normal | NoiseDistribution::Laplace),
     }
 }
 

@@ -5,7 +5,8 @@
 use super::EvaluationError;
 use super::covariance::Omega;
 use super::individual::{Conditional, ConditionalOrder, ConditionalValue, Scope, missing};
-use nalgebra::{DMatrix, DVector, SymmetricEigen};
+use crate::linalg::trust_region_step;
+use nalgebra::{DMatrix, DVector};
 
 /// Settings of the search.
 #[derive(Debug, Clone)]
@@ -212,10 +213,9 @@ pub fn empirical_bayes_estimate<C: Conditional + ?Sized>(
         }
     }
     found.sort_by(|a, b| a.value.total_cmp(&b.value));
-    let modes = found.iter().enumerate().filter(|(i, p)| {
-        p.value <= found[0].value + 3.0 && found[..*i].iter().all(|q| (&q.u - &p.u).amax() > 1e-3)
-    });
-    let modes = modes.count();
+    // A stationary point with an indefinite curvature is no mode.
+    let minima: Vec<&Point> = found.iter().filter(|p| p.value <= found[0].value + 3.0 && newton_decrement(p).is_finite()).collect();
+    let modes = minima.iter().enumerate().filter(|(i, p)| minima[..*i].iter().all(|q| (&q.u - &p.u).amax() > 1e-3)).count().max(1);
     let Some(best) = found.into_iter().next() else {
         // There is always a starting point, so without a mode there is an error.
         return Err(failure.unwrap_or_else(missing));
@@ -226,7 +226,7 @@ pub fn empirical_bayes_estimate<C: Conditional + ?Sized>(
     let converged = gradient_norm <= options.tolerance * (1.0 + best.value.abs());
     if !converged {
         let decrement = newton_decrement(&best);
-        if !(decrement <= 1e-6 || stuck) {
+        if !stuck && (decrement.is_nan() || decrement > 1e-6) {
             return Err(EvaluationError::Inner(format!(
                 "the empirical Bayes estimate of an individual did not converge in {evaluations} evaluations (gradient {gradient_norm:.1e})"
             )));
@@ -252,7 +252,7 @@ fn minimise<C: Conditional + ?Sized>(
         if current.gradient.amax() <= tolerance {
             break;
         }
-        let step = trust_region_step(&current.curvature, &current.gradient, radius);
+        let step = trust_region_step(&current.gradient, &current.curvature, radius);
         let predicted = -(current.gradient.dot(&step) + 0.5 * step.dot(&(&current.curvature * &step)));
         // Below this the value cannot tell a better point from a worse one: the gradient decides.
         let resolvable = predicted > 1e-11 * (1.0 + current.value.abs());
@@ -304,7 +304,7 @@ fn polish<C: Conditional + ?Sized>(
         *evaluations += 1;
         point = whitened.point(point.u, true, scope)?;
     }
-    let step = trust_region_step(&point.curvature, &point.gradient, 0.1);
+    let step = trust_region_step(&point.gradient, &point.curvature, 0.1);
     *evaluations += 1;
     match whitened.point(&point.u + step, true, scope) {
         Ok(trial) if trial.gradient.norm() <= point.gradient.norm() => Ok(trial),
@@ -322,45 +322,4 @@ fn newton_decrement(point: &Point) -> f64 {
         Some(factor) => 0.5 * point.gradient.dot(&factor.solve(&point.gradient)),
         None => f64::INFINITY,
     }
-}
-
-/// Minimiser of g^T p + 1/2 p^T B p over |p| <= radius (Nocedal and Wright 2006, section 4.3), through the eigenvectors of B.
-fn trust_region_step(b: &DMatrix<f64>, gradient: &DVector<f64>, radius: f64) -> DVector<f64> {
-    let SymmetricEigen { eigenvectors: q, eigenvalues: lambda } = b.clone().symmetric_eigen();
-    let g = q.tr_mul(gradient);
-    let (lowest, smallest) = lambda.iter().copied().enumerate().fold((0, f64::INFINITY), |m, (i, x)| if x < m.1 { (i, x) } else { m });
-    let largest = lambda.amax().max(f64::MIN_POSITIVE);
-    let step = |shift: f64| DVector::from_iterator(g.len(), g.iter().zip(lambda.iter()).map(|(g, l)| -g / (l + shift)));
-    let floor = 1e-12 * largest;
-    if smallest > floor {
-        let newton = step(0.0);
-        if newton.norm() <= radius {
-            return q * newton;
-        }
-    }
-    // |p(shift)| falls from its value at the lower end to zero: bisection on the logarithm of the distance to the pole.
-    let pole = (-smallest).max(0.0);
-    let (mut low, mut high) = (floor, g.norm() / radius + 2.0 * largest);
-    if smallest > floor && step(low).norm() < radius {
-        return q * step(low);
-    }
-    if step(pole + low).norm() < radius {
-        // Hard case: the gradient has no part along the lowest eigenvector; go along it to the boundary.
-        let mut p = step(pole + low);
-        p[lowest] = 0.0;
-        let rest = (radius * radius - p.norm_squared()).max(0.0).sqrt();
-        p[lowest] = if g[lowest] > 0.0 { -rest } else { rest };
-        return q * p;
-    }
-    for _ in 0..200 {
-        let middle = (low * high).sqrt();
-        let length = step(pole + middle).norm();
-        if (length - radius).abs() < 1e-3 * radius {
-            low = middle;
-            high = middle;
-            break;
-        }
-        if length > radius { low = middle } else { high = middle }
-    }
-    q * step(pole + (low * high).sqrt())
 }
