@@ -279,7 +279,7 @@ fn parameter_rows(objective: &ProblemObjective, best: &AtBest) -> Vec<ParameterR
                 estimate: natural,
                 scaled: best.x[k],
                 standard_error,
-                rse: standard_error.map(|se| 100.0 * se / natural.abs()),
+                rse: standard_error.map(|se| se / natural.abs()),
                 lower95: scaled_error.map(|se| p.scale.unscale(best.x[k] - Z95 * se)),
                 upper95: scaled_error.map(|se| p.scale.unscale(best.x[k] + Z95 * se)),
                 lower_bound: p.scale.unscale(p.lower),
@@ -303,7 +303,7 @@ fn population_tables(loaded: &Loaded, objective: &ProblemObjective, best: &AtBes
         let shrinkage = (estimates.len() > 1).then(|| {
             let mean = estimates.iter().sum::<f64>() / estimates.len() as f64;
             let spread = estimates.iter().map(|b| (b - mean).powi(2)).sum::<f64>() / (estimates.len() - 1) as f64;
-            100.0 * (1.0 - spread / variance)
+            1.0 - spread / variance
         });
         // The coefficient of variation of a log-normal parameter.
         let cv_percent = (effect.transformation == Transformation::Log).then(|| 100.0 * (variance.exp() - 1.0).sqrt());

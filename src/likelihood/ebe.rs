@@ -199,7 +199,8 @@ pub fn empirical_bayes_estimate<C: Conditional + ?Sized>(
     // One search from the first of the warm starts that has a value, then one from each extra start.
     let mut started = false;
     let warm = warm.starts(phi_typical, omega).into_iter().map(|u| (u, true));
-    for (u, is_warm) in warm.chain(options.starts.iter().map(|u| (u.clone(), false))) {
+    let promising = most_promising(&mut whitened, &options.starts);
+    for (u, is_warm) in warm.chain(promising.into_iter().map(|u| (u, false))) {
         if is_warm && started {
             continue;
         }
@@ -234,6 +235,22 @@ pub fn empirical_bayes_estimate<C: Conditional + ?Sized>(
     }
     let b = &omega.l * &best.u;
     Ok(Mode { u: best.u, b, value: best.value, gradient_norm, converged, evaluations, modes, data: best.data })
+}
+
+/// Number of extra starting points from which a search begins: those with the smallest J.
+const DESCENTS: usize = 2;
+
+/// The extra starting points with the smallest J. Comparing values costs no sensitivities, where a search costs many.
+fn most_promising<C: Conditional + ?Sized>(whitened: &mut Whitened<C>, starts: &[DVector<f64>]) -> Vec<DVector<f64>> {
+    let mut valued: Vec<(f64, &DVector<f64>)> = Vec::new();
+    for u in starts {
+        let phi = whitened.phi(u);
+        if let Ok(data) = whitened.conditional.evaluate(&phi, ConditionalOrder::Value, Scope::Random) {
+            valued.push((data.value + 0.5 * u.norm_squared(), u));
+        }
+    }
+    valued.sort_by(|a, b| a.0.total_cmp(&b.0));
+    valued.into_iter().take(DESCENTS).map(|(_, u)| u.clone()).collect()
 }
 
 /// Trust-region Newton from `u`: Gauss-Newton steps until they are short or poor, then exact ones.

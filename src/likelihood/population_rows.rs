@@ -3,7 +3,7 @@
 use super::covariance::Omega;
 use super::coordinates::{Coordinate, CoordinateKind};
 use super::nodes::Nodes;
-use super::population::{Chain, Coordinates, PopulationOptions};
+use super::population::{Chain, Coordinates, PopulationOptions, add_information};
 use super::population_statistics::{Channel, Functional, Sample, Statistic, standard_deviation, statistic_term};
 use super::problem::Summary;
 use super::simulated::{Derivatives, Direction, Placeholder, Pool, Row, Rows, failure};
@@ -239,13 +239,7 @@ impl PopulationRows {
                 }
             }
             if let Some(fisher) = &mut evaluation.fisher {
-                for (i, a) in slopes.iter().enumerate() {
-                    for (j, b) in slopes.iter().enumerate() {
-                        if let (Some((k, s)), Some((l, r))) = (a, b) {
-                            fisher[(*k, *l)] += term.weight * t.gauss_newton[(i, j)] * s * r;
-                        }
-                    }
-                }
+                add_information(fisher, &t.gauss_newton, &slopes, term.weight);
             }
         }
         Ok(())

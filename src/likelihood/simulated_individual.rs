@@ -39,6 +39,26 @@ impl SimulatedIndividual<'_> {
     }
 }
 
+impl SimulatedIndividual<'_> {
+    /// Expected information of the data about phi, n_phi by n_phi, positive semidefinite: the Gauss-Newton matrix with the noise
+    /// distribution's expected curvature.
+    pub fn information(&mut self, phi: &[f64]) -> Result<DMatrix<f64>, EvaluationError> {
+        let n = self.coordinates.len();
+        let s = self.simulate(phi, &(0..n).collect::<Vec<_>>(), Derivatives::First)?;
+        let mut information = DMatrix::zeros(n, n);
+        for (r, row) in self.rows.rows.iter().enumerate() {
+            let d = density(row.distribution, row.value, s.y[r], s.sigma[r])?;
+            let (dy, ds) = (&s.dy[r * n..(r + 1) * n], &s.ds[r * n..(r + 1) * n]);
+            for l in 0..n {
+                for k in 0..n {
+                    information[(k, l)] += d.fisher_yy * dy[k] * dy[l] + d.fisher_ss * ds[k] * ds[l];
+                }
+            }
+        }
+        Ok(information)
+    }
+}
+
 impl Conditional for SimulatedIndividual<'_> {
     fn dimension(&self) -> usize {
         self.coordinates.len()
