@@ -50,7 +50,8 @@ impl Case {
         setup.dp.kernel.call(inputs, &mut slopes, &mut scratch);
         // A direction matters where it moves an initial state or a parameter of the right-hand side.
         let matters = |row: usize| row >= np || model.rhs.dp.columns.contains(&(row as u32));
-        let mut moving: Vec<usize> = setup.dp.rows.iter().zip(&setup.dp.columns).filter(|(r, _)| matters(**r as usize)).map(|(_, b)| *b as usize).collect();
+        let mut moving: Vec<usize> =
+            setup.dp.rows.iter().zip(&setup.dp.columns).filter(|(r, _)| matters(**r as usize)).map(|(_, b)| *b as usize).collect();
         moving.sort_unstable();
         moving.dedup();
         moving.retain(|&b| b < theta.len() && theta[b].1);
@@ -177,7 +178,9 @@ fn simulate(c: &mut Criterion) {
             Err(error) => println!("{} staggered: {error}", case.name),
             Ok((_, counts)) => {
                 println!("{} staggered: {counts:?}", case.name);
-                group.bench_function("staggered", |b| b.iter(|| cvodes_forward(&case.model, &options, &input, &case.times).map(|r| r.1.steps).unwrap()));
+                group.bench_function("staggered", |b| {
+                    b.iter(|| cvodes_forward(&case.model, &options, &input, &case.times).map(|r| r.1.steps).unwrap())
+                });
             }
         }
         group.finish();

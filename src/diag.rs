@@ -110,7 +110,8 @@ impl Span {
 
     /// The span of a part of this one, `range` counted from its start. Used for errors inside a formula.
     pub fn part(&self, range: Range<usize>) -> Span {
-        self.source.span(self.range.start + range.start..(self.range.start + range.end).min(self.range.end.max(self.range.start + range.start)))
+        self.source
+            .span(self.range.start + range.start..(self.range.start + range.end).min(self.range.end.max(self.range.start + range.start)))
     }
 }
 
@@ -376,8 +377,10 @@ mod tests {
     fn example() -> Diagnostics {
         let text = "observableId\tsimulationConditionId\ttime\tmeasurement\r\nGFP_obs\tc0\t0.5\t13.9\r\nGFP_osb\tc0\t0.5\t-\r\n";
         let table = Source::new("measurements.tsv", text);
-        let model = Source::new("model.xml", "<sbml>\n  <species id=\"GFP\" compartment=\"cel\"/>\n\n\n  <compartment id=\"cell\"/>\n</sbml>\n");
-        let at = |source: &Source, what: &str| source.span(source.text().find(what).unwrap()..source.text().find(what).unwrap() + what.len());
+        let model =
+            Source::new("model.xml", "<sbml>\n  <species id=\"GFP\" compartment=\"cel\"/>\n\n\n  <compartment id=\"cell\"/>\n</sbml>\n");
+        let at =
+            |source: &Source, what: &str| source.span(source.text().find(what).unwrap()..source.text().find(what).unwrap() + what.len());
         let mut all = Diagnostics::new();
         all.push(
             Diagnostic::error("S0117", "species `GFP` is placed in an unknown compartment `cel`")
@@ -391,7 +394,10 @@ mod tests {
                 .at(&minus, "expected a finite number")
                 .help("delete the row to mark a missing value; PEtab has no NA"),
         );
-        all.push(Diagnostic::error("P0203", "measurement refers to an undefined observable `GFP_osb`").at(&at(&table, "GFP_osb"), "not in the observable table"));
+        all.push(
+            Diagnostic::error("P0203", "measurement refers to an undefined observable `GFP_osb`")
+                .at(&at(&table, "GFP_osb"), "not in the observable table"),
+        );
         all.push(Diagnostic::warning("P0505", "extension `x` is not known").help("it is ignored"));
         all
     }

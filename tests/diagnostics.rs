@@ -5,8 +5,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-use mixode::diag::Diagnostics;
 use mixode::cli::load;
+use mixode::diag::Diagnostics;
 use std::path::{Path, PathBuf};
 
 /// All stages that read the input.
@@ -17,7 +17,8 @@ fn check(path: &Path) -> Diagnostics {
 }
 
 fn cases() -> Vec<PathBuf> {
-    let mut cases: Vec<PathBuf> = std::fs::read_dir("tests/diagnostics").unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
+    let mut cases: Vec<PathBuf> =
+        std::fs::read_dir("tests/diagnostics").unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
     cases.sort();
     cases
 }

@@ -57,7 +57,10 @@ fn natural(xi: &[f64]) -> Vec<f64> {
 
 #[track_caller]
 fn close(what: &str, found: f64, expected: f64, relative: f64) {
-    assert!((found - expected).abs() <= relative * expected.abs().max(1.0), "{what}: {found:.12} but {expected:.12} (tolerance {relative:e})");
+    assert!(
+        (found - expected).abs() <= relative * expected.abs().max(1.0),
+        "{what}: {found:.12} but {expected:.12} (tolerance {relative:e})"
+    );
 }
 
 fn term(objective: &ProblemObjective, natural: &[f64], kind: &str) -> f64 {
@@ -136,7 +139,12 @@ fn population_gradients_by_differences() {
             // Each individual's start time makes the objective of the transfection model smooth only between measurement times.
             let tolerance = if name == "transfection" { 1e-4 } else { 1e-6 };
             let scale = gradient.amax().max(1.0);
-            assert!((gradient[k] - difference).abs() < tolerance * scale, "{name} {}: {} but {difference}", objective.parameters()[k].id, gradient[k]);
+            assert!(
+                (gradient[k] - difference).abs() < tolerance * scale,
+                "{name} {}: {} but {difference}",
+                objective.parameters()[k].id,
+                gradient[k]
+            );
         }
     }
 }

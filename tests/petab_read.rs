@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// The folder of reference data, or `None` with a visible note.
 fn shared(part: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("MIXODE_SHARED").map(PathBuf::from).unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"));
+    let root =
+        std::env::var_os("MIXODE_SHARED").map(PathBuf::from).unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"));
     let path = root.join(part);
     if !path.exists() {
         eprintln!("left out: {} is not there (set MIXODE_SHARED)", path.display());
@@ -142,10 +143,18 @@ fn conditions_of_version_1() {
     let problem = read_folder(&[
         MODEL,
         ("problem.yaml", V1),
-        ("p.tsv", "parameterId|parameterScale|lowerBound|upperBound|nominalValue|estimate\na|log10|1e-3|1E3|.5|1\nb|lin||||0\n".replace("lin||||0", "lin|||5.|0").as_str()),
+        (
+            "p.tsv",
+            "parameterId|parameterScale|lowerBound|upperBound|nominalValue|estimate\na|log10|1e-3|1E3|.5|1\nb|lin||||0\n"
+                .replace("lin||||0", "lin|||5.|0")
+                .as_str(),
+        ),
         ("c.tsv", "conditionId|conditionName|k|x\npre|before|1|0.5\nhigh||a|NaN\nlow|||\n"),
         ("o.tsv", "observableId|observableFormula|noiseFormula\no|x|1\n"),
-        ("d.tsv", "observableId|preequilibrationConditionId|simulationConditionId|time|measurement\no|pre|high|0|1\no||low|inf|2\no|pre|high|3|3\no|pre|pre|3|3\n"),
+        (
+            "d.tsv",
+            "observableId|preequilibrationConditionId|simulationConditionId|time|measurement\no|pre|high|0|1\no||low|inf|2\no|pre|high|3|3\no|pre|pre|3|3\n",
+        ),
     ]);
     let ids: Vec<_> = problem.experiments.iter().map(|e| e.id.as_str()).collect();
     assert_eq!(ids, ["pre__high", "low", "pre__pre"]);
@@ -168,9 +177,15 @@ fn conditions_of_version_1() {
 #[test]
 fn placeholders_of_version_1() {
     let many: Vec<String> = (1..=11).map(|n| format!("noiseParameter{n}_o")).collect();
-    let observables = format!("observableId|observableFormula|noiseFormula|observableTransformation|noiseDistribution\no|observableParameter1_o*x + noiseParameter1_other|{}|log10|laplace\n", many.join("+"));
+    let observables = format!(
+        "observableId|observableFormula|noiseFormula|observableTransformation|noiseDistribution\no|observableParameter1_o*x + noiseParameter1_other|{}|log10|laplace\n",
+        many.join("+")
+    );
     let values: Vec<String> = (1..=11).map(|n| n.to_string()).collect();
-    let measurements = format!("observableId|simulationConditionId|time|measurement|observableParameters|noiseParameters\no|c|0|1|k|{}\n", values.join(";"));
+    let measurements = format!(
+        "observableId|simulationConditionId|time|measurement|observableParameters|noiseParameters\no|c|0|1|k|{}\n",
+        values.join(";")
+    );
     let problem = read_folder(&[
         MODEL,
         ("problem.yaml", V1),
@@ -185,7 +200,9 @@ fn placeholders_of_version_1() {
     assert_eq!(observable.distribution, petab::NoiseDistribution::Log10Laplace);
     let expected: Vec<_> = (1..=11).map(|n| petab::Override::Number(n as f64)).collect();
     assert_eq!(problem.measurements[0].noise_parameters, expected);
-    assert!(matches!(&problem.measurements[0].observable_parameters[..], [petab::Override::Id(id, span)] if id == "k" && span.text() == "k"));
+    assert!(
+        matches!(&problem.measurements[0].observable_parameters[..], [petab::Override::Id(id, span)] if id == "k" && span.text() == "k")
+    );
 }
 
 fn small_v2() -> Vec<(&'static str, &'static str)> {
@@ -199,7 +216,10 @@ fn small_v2() -> Vec<(&'static str, &'static str)> {
         ("c.tsv", "conditionId|targetId|targetValue\nc1|x|pos\nc2|y|2\nc3|x|x + 1\n"),
         ("e.tsv", "experimentId|time|conditionId\ne|10|c3\ne|-inf|c2\ne|0|c1\ne|0|c2\npre|-inf|c1\n"),
         ("o.tsv", "observableId|observableFormula|noiseFormula|noiseDistribution|noisePlaceholders\no|x|s|log-normal|s\nq|y|1||\n"),
-        ("d.tsv", "observableId|experimentId|time|measurement|noiseParameters|comment\no|e|20|1|fix|\"a \"\"b\"\"\"\nq|pre|inf|3||\nq|e|1|nan||left out\n"),
+        (
+            "d.tsv",
+            "observableId|experimentId|time|measurement|noiseParameters|comment\no|e|20|1|fix|\"a \"\"b\"\"\"\nq|pre|inf|3||\nq|e|1|nan||left out\n",
+        ),
         ("d2.tsv", "time|measurement|observableId|experimentId\n0.5|1.5|q|\n"),
     ]
 }
@@ -285,7 +305,10 @@ fn the_conversion_problem_in_detail() {
     assert_eq!(nlme.events[0].direction, petab::Direction::Up);
     let hyper: Vec<_> = problem.parameters.iter().filter(|p| p.hyper).map(|p| p.id.as_str()).collect();
     assert_eq!(hyper, ["omega_theta1", "omega_theta2", "omega_cut"]);
-    assert_eq!(nlme.random_effects.iter().map(|e| problem.parameters[e.target].id.as_str()).collect::<Vec<_>>(), ["theta1", "theta2", "x2_cut"]);
+    assert_eq!(
+        nlme.random_effects.iter().map(|e| problem.parameters[e.target].id.as_str()).collect::<Vec<_>>(),
+        ["theta1", "theta2", "x2_cut"]
+    );
     let of = |want: fn(&DataKind) -> bool| problem.measurements.iter().filter(|m| want(&m.kind)).count();
     assert_eq!(of(|k| matches!(k, DataKind::Trajectory { .. })), 240);
     assert_eq!(of(|k| matches!(k, DataKind::TimeToEvent { event, .. } if event == "threshold")), 30);
@@ -367,7 +390,8 @@ fn mangled_files_are_no_panic() {
         (state >> 33) as usize % below
     };
     let cases: Vec<PathBuf> = std::fs::read_dir("tests/diagnostics").unwrap().map(|e| e.unwrap().path()).collect();
-    let bits = ["\t", "\n", "\r", "\"", ";", "", "nan", "-inf", "1e999", "\u{e9}", "\u{feff}", ":", "[", "{", "- ", "x", "0", " ", "(", "*", "|"];
+    let bits =
+        ["\t", "\n", "\r", "\"", ";", "", "nan", "-inf", "1e999", "\u{e9}", "\u{feff}", ":", "[", "{", "- ", "x", "0", " ", "(", "*", "|"];
     for round in 0..400 {
         let case = &cases[random(cases.len())];
         let folder = tempfile::tempdir().unwrap();

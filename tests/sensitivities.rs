@@ -52,7 +52,14 @@ fn conversion_reaction_to_second_order() {
         [0.6109813497734029, 0.21669391654758538, -0.03875004425754114, 0.163907166329975, -0.06781747529335111, -0.07809649998448517],
         [0.6490517410026723, 0.23292671654879746, -0.07140950215307314, 0.10158488115982911, -0.05312971684111181, -0.09223577611504008],
         [0.676696518934825, 0.2380794019349708, -0.09733671828983466, 0.04562923889732388, -0.03718467787861571, -0.1007431520936177],
-        [0.6967707478103736, 0.23700320453635257, -0.1177696796315894, -0.00046041261246075106, -0.021001621870396617, -0.10538591452865233],
+        [
+            0.6967707478103736,
+            0.23700320453635257,
+            -0.1177696796315894,
+            -0.00046041261246075106,
+            -0.021001621870396617,
+            -0.10538591452865233,
+        ],
     ];
     for (i, row) in oracle.iter().enumerate() {
         close(&format!("x2 at {}", times[i]), &trajectory.block(i)[6..], row, 0.0, 1e-8);
@@ -116,9 +123,17 @@ fn agrees_with_cvodes_sensitivities() {
 }
 
 /// Second derivatives against differences of fourth order of first ones, all at tight tolerances.
-fn second_order_by_differences(m: &Arc<CompiledModel>, initial: &[&str], values: &[f64], directions: &[usize], times: &[f64], tolerance: f64) {
+fn second_order_by_differences(
+    m: &Arc<CompiledModel>,
+    initial: &[&str],
+    values: &[f64],
+    directions: &[usize],
+    times: &[f64],
+    tolerance: f64,
+) {
     let logs: Vec<Direction> = directions.iter().map(|&b| Log(b)).collect();
-    let mut simulator = Simulator::new(m.clone(), Options { rtol: 1e-12, atol: 1e-15, sensitivity_factor: 1.0, ..Options::default() }).unwrap();
+    let mut simulator =
+        Simulator::new(m.clone(), Options { rtol: 1e-12, atol: 1e-15, sensitivity_factor: 1.0, ..Options::default() }).unwrap();
     let start = Start::new(m, initial, values, &logs, true);
     let all = simulator.simulate(&start.input(&[]), times).unwrap().clone();
     let (ns, h) = (directions.len(), 5e-4);
@@ -129,7 +144,8 @@ fn second_order_by_differences(m: &Arc<CompiledModel>, initial: &[&str], values:
             let start = Start::new(m, initial, &v, &logs, false);
             simulator.simulate(&start.input(&[]), times).unwrap().clone()
         };
-        let points = [(2.0, -1.0 / 12.0), (1.0, 2.0 / 3.0), (-1.0, -2.0 / 3.0), (-2.0, 1.0 / 12.0)].map(|(step, weight)| (shifted(step), weight));
+        let points =
+            [(2.0, -1.0 / 12.0), (1.0, 2.0 / 3.0), (-1.0, -2.0 / 3.0), (-2.0, 1.0 / 12.0)].map(|(step, weight)| (shifted(step), weight));
         for (pair, &(k, _)) in start.pairs.iter().enumerate().filter(|(_, p)| p.1 == l as u32) {
             for i in 0..times.len() {
                 for r in 0..all.nx {
@@ -326,10 +342,7 @@ fn change_of_period() {
 fn switches_follow_changed_parameters() {
     let switches = [("late", "time - t0", true), ("big", "x - 3", false)];
     let m = model(&[("x", "late + 10*big")], &["t0", "late", "big"], &switches);
-    let changes = [
-        change(&m, 1.0, &[(Target::Parameter(0), "t0 + 2")]),
-        change(&m, 5.0, &[(Target::State(0), "x + 5")]),
-    ];
+    let changes = [change(&m, 1.0, &[(Target::Parameter(0), "t0 + 2")]), change(&m, 5.0, &[(Target::State(0), "x + 5")])];
     let start = Start::new(&m, &["0"], &[2.0, 0.0, 0.0], &[Plain(0)], false);
     let mut simulator = Simulator::new(m, tight()).unwrap();
     let times = [3.0, 5.0, 6.0];

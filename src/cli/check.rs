@@ -27,7 +27,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
             .map(|(m, s)| format!("{}: SBML L{}V{}, {} states", path.display(), m.level_version.0, m.level_version.1, s.states.len()))
     } else {
         read(path, &mut diagnostics).map(|l| {
-            format!("{}: {} experiments, {} measurements, {} parameters to estimate", l.problem.name, l.problem.experiments.len(), l.problem.measurements.len(), l.problem.parameters.iter().filter(|p| p.estimate).count())
+            format!(
+                "{}: {} experiments, {} measurements, {} parameters to estimate",
+                l.problem.name,
+                l.problem.experiments.len(),
+                l.problem.measurements.len(),
+                l.problem.parameters.iter().filter(|p| p.estimate).count()
+            )
         })
     };
     let line = finish(what, &diagnostics, arguments.format)?;

@@ -47,7 +47,15 @@ pub fn description(loaded: &Loaded) -> Vec<(String, String)> {
     }
     let kinds: Vec<String> = kinds.iter().map(|(k, n)| format!("{n} {k}")).collect();
     let individuals = problem.nlme.as_ref().map_or(String::new(), |n| format!("{} individuals, ", n.individuals.len()));
-    add("data", format!("{individuals}{} experiments, {} observables; measurements: {}", problem.experiments.len(), problem.observables.len(), kinds.join(", ")));
+    add(
+        "data",
+        format!(
+            "{individuals}{} experiments, {} observables; measurements: {}",
+            problem.experiments.len(),
+            problem.observables.len(),
+            kinds.join(", ")
+        ),
+    );
     let statistics: Vec<String> = problem
         .observables
         .iter()
@@ -82,13 +90,44 @@ pub fn description(loaded: &Loaded) -> Vec<(String, String)> {
             })
             .collect();
         let diagonal = nlme.covariance.iter().all(|c| c.row == c.column);
-        add("cells", effects.join("\n") + &format!("\n({}) ~ Normal(0, Omega), Omega {}", nlme.random_effects.iter().map(|e| e.id.as_str()).collect::<Vec<_>>().join(", "), if diagonal { "diagonal" } else { "full" }));
+        add(
+            "cells",
+            effects.join("\n")
+                + &format!(
+                    "\n({}) ~ Normal(0, Omega), Omega {}",
+                    nlme.random_effects.iter().map(|e| e.id.as_str()).collect::<Vec<_>>().join(", "),
+                    if diagonal { "diagonal" } else { "full" }
+                ),
+        );
     }
     let estimated: Vec<_> = problem.parameters.iter().filter(|p| p.estimate).collect();
     let on = |scale: Scale| estimated.iter().filter(|p| p.scale == scale).count();
-    add("estimate", format!("{} parameters ({} on the log scale, {} on log10, {} linear); {} fixed", estimated.len(), on(Scale::Log), on(Scale::Log10), on(Scale::Lin), problem.parameters.len() - estimated.len()));
-    add("objective", if problem.nlme.is_some() { "Laplace approximation of each individual's marginal likelihood; population integrals over fixed nodes".into() } else { "negative log-likelihood".to_string() });
-    add("solver", format!("CVODE BDF, states and sensitivities in one block, dense Jacobian ({0} x {0}), rtol 1e-10, atol 1e-12", system.states.len()));
+    add(
+        "estimate",
+        format!(
+            "{} parameters ({} on the log scale, {} on log10, {} linear); {} fixed",
+            estimated.len(),
+            on(Scale::Log),
+            on(Scale::Log10),
+            on(Scale::Lin),
+            problem.parameters.len() - estimated.len()
+        ),
+    );
+    add(
+        "objective",
+        if problem.nlme.is_some() {
+            "Laplace approximation of each individual's marginal likelihood; population integrals over fixed nodes".into()
+        } else {
+            "negative log-likelihood".to_string()
+        },
+    );
+    add(
+        "solver",
+        format!(
+            "CVODE BDF, states and sensitivities in one block, dense Jacobian ({0} x {0}), rtol 1e-10, atol 1e-12",
+            system.states.len()
+        ),
+    );
     page
 }
 

@@ -180,7 +180,10 @@ pub fn natural_parameters(problem: &Problem, file: Option<&Path>) -> Result<Vec<
     }
     let missing: Vec<&str> = problem.parameters.iter().zip(&values).filter(|(_, v)| v.is_nan()).map(|(p, _)| p.id.as_str()).collect();
     if !missing.is_empty() {
-        return Err(fail(Status::Input, format_args!("no value for {}: give them by --parameters or as nominal values", missing.join(", "))));
+        return Err(fail(
+            Status::Input,
+            format_args!("no value for {}: give them by --parameters or as nominal values", missing.join(", ")),
+        ));
     }
     Ok(values)
 }

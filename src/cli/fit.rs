@@ -94,7 +94,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
     };
     let results = results(arguments, &loaded, &objective, fit, at_best.as_ref(), begin.elapsed().as_secs_f64());
     report::write_run(&directory, &results).map_err(|e| match e.kind() {
-        std::io::ErrorKind::AlreadyExists => fail(Status::Files, format_args!("{} exists already; a run directory is never overwritten", directory.display())),
+        std::io::ErrorKind::AlreadyExists => {
+            fail(Status::Files, format_args!("{} exists already; a run directory is never overwritten", directory.display()))
+        }
         _ => fail(Status::Files, format_args!("cannot write {}: {e}", directory.display())),
     })?;
     print!("{}", report::summary_text(&results));
@@ -139,7 +141,10 @@ impl AtBest {
             match population.importance(&natural, arguments.importance, arguments.seed) {
                 Ok(i) => {
                     if i.worst_pareto_shape > 0.7 {
-                        warnings.push(format!("importance sampling is not reliable for every individual (largest Pareto shape {:.2})", i.worst_pareto_shape));
+                        warnings.push(format!(
+                            "importance sampling is not reliable for every individual (largest Pareto shape {:.2})",
+                            i.worst_pareto_shape
+                        ));
                     }
                     importance = Some(i);
                 }
@@ -170,7 +175,11 @@ fn results(
         command: std::env::args().collect::<Vec<_>>().join(" "),
         seed: arguments.seed,
         threads: rayon::current_num_threads(),
-        inputs: problem.files.iter().map(|path| (path.display().to_string(), std::fs::read(path).map(|b| sha256(&b)).unwrap_or_default())).collect(),
+        inputs: problem
+            .files
+            .iter()
+            .map(|path| (path.display().to_string(), std::fs::read(path).map(|b| sha256(&b)).unwrap_or_default()))
+            .collect(),
         options: json!({"starts": arguments.starts, "seed": arguments.seed, "nominal": arguments.nominal, "max_iterations": arguments.max_iterations,
             "time": arguments.time, "importance": arguments.importance, "uncertainty": !arguments.no_uncertainty,
             "rtol": solver.rtol, "atol": solver.atol, "sensitivity_factor": solver.sensitivity_factor, "max_steps": solver.max_steps}),
@@ -185,7 +194,10 @@ fn results(
         ("right-hand sides".to_string(), counts.rhs_evaluations.to_string()),
         ("factorisations".to_string(), counts.factorisations.to_string()),
         ("error test failures".to_string(), counts.error_test_failures.to_string()),
-        ("tolerances".to_string(), format!("rtol {:e}, atol {:e}, sensitivities {} times looser", solver.rtol, solver.atol, solver.sensitivity_factor)),
+        (
+            "tolerances".to_string(),
+            format!("rtol {:e}, atol {:e}, sensitivities {} times looser", solver.rtol, solver.atol, solver.sensitivity_factor),
+        ),
     ];
     let mut results = RunResults {
         info,
@@ -326,7 +338,11 @@ fn population_tables(loaded: &Loaded, objective: &ProblemObjective, best: &AtBes
             experiment: s.experiment.clone(),
             cell: s.id.clone(),
             ebe: nlme.random_effects.iter().map(|e| value_of(i, &e.id)).collect(),
-            posterior_sd: nlme.random_effects.iter().map(|e| s.ebe.iter().position(|(id, _)| *id == e.id).map(|k| s.posterior_sd[k])).collect(),
+            posterior_sd: nlme
+                .random_effects
+                .iter()
+                .map(|e| s.ebe.iter().position(|(id, _)| *id == e.id).map(|k| s.posterior_sd[k]))
+                .collect(),
             parameters: moved
                 .iter()
                 .map(|t| {

@@ -96,11 +96,18 @@ fn series(loaded: &Loaded, objective: &ProblemObjective, natural: &[f64], summar
         kind,
         points: rows.iter().map(at).collect(),
         curve,
-        log: matches!(m.kind, DataKind::Typical | DataKind::Trajectory { .. }) && !matches!(o.distribution, NoiseDistribution::Normal | NoiseDistribution::Laplace),
+        log: matches!(m.kind, DataKind::Typical | DataKind::Trajectory { .. })
+            && !matches!(o.distribution, NoiseDistribution::Normal | NoiseDistribution::Laplace),
     }
 }
 
-fn curve(objective: &ProblemObjective, problem: &crate::petab::Problem, m: &Measurement, theta: &[f64], rows: &[usize]) -> Option<Vec<(f64, f64)>> {
+fn curve(
+    objective: &ProblemObjective,
+    problem: &crate::petab::Problem,
+    m: &Measurement,
+    theta: &[f64],
+    rows: &[usize],
+) -> Option<Vec<(f64, f64)>> {
     let model = objective.pool().model();
     let start = model.experiments[m.experiment].start;
     let end = rows.iter().map(|i| problem.measurements[*i].time).filter(|t| t.is_finite()).fold(start, f64::max);
@@ -111,7 +118,9 @@ fn curve(objective: &ProblemObjective, problem: &crate::petab::Problem, m: &Meas
     let placeholders = (m.observable_parameters.iter().chain(&m.noise_parameters))
         .map(|o| match o {
             Override::Number(value) => Placeholder::Number(*value),
-            Override::Id(id, _) => model.parameters.iter().position(|p| p == id).map_or(Placeholder::Number(f64::NAN), Placeholder::Parameter),
+            Override::Id(id, _) => {
+                model.parameters.iter().position(|p| p == id).map_or(Placeholder::Number(f64::NAN), Placeholder::Parameter)
+            }
         })
         .collect();
     let rows = Rows { experiment: m.experiment, times: times.clone(), rows: Vec::new(), reaching: Vec::new(), reaching_states: Vec::new() };

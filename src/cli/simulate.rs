@@ -69,7 +69,9 @@ fn simulate_problem(arguments: &Arguments) -> Result<String, Status> {
 }
 
 fn simulate_sbml(arguments: &Arguments) -> Result<String, Status> {
-    let number = |text: &str, name: &str| text.trim().parse::<f64>().map_err(|_| fail(Status::Usage, format_args!("--{name} `{text}` is not a number")));
+    let number = |text: &str, name: &str| {
+        text.trim().parse::<f64>().map_err(|_| fail(Status::Usage, format_args!("--{name} `{text}` is not a number")))
+    };
     if arguments.duration.trim().is_empty() {
         return Err(fail(Status::Unsupported, "flux balance problems are not supported yet"));
     }
@@ -105,9 +107,8 @@ fn simulate_sbml(arguments: &Arguments) -> Result<String, Status> {
     let rows = Rows { experiment: 0, times: times.clone(), rows: Vec::new(), reaching: Vec::new(), reaching_states: Vec::new() };
     let options = Options { rtol: arguments.rtol, atol: arguments.atol, ..Options::default() };
     let wanted: Vec<_> = (0..variables.len()).map(|o| (o, Vec::new())).collect();
-    let curves = Worker::new(compiled, options)
-        .and_then(|mut w| w.curves(&rows, &[], &times, &wanted))
-        .map_err(|e| fail(Status::Numerics, e))?;
+    let curves =
+        Worker::new(compiled, options).and_then(|mut w| w.curves(&rows, &[], &times, &wanted)).map_err(|e| fail(Status::Numerics, e))?;
     let mut text = format!("time,{}\n", variables.join(","));
     for (i, t) in times.iter().enumerate() {
         let _ = write!(text, "{t}");

@@ -39,8 +39,10 @@ pub fn multistart<O: Objective>(objective: &O, options: &MultistartOptions, prog
     let begin = Instant::now();
     let parameters = objective.parameters();
     let centre = |nominal: f64| if nominal.is_finite() { nominal } else { 0.0 };
-    let lower: Vec<f64> = parameters.iter().map(|p| if p.lower.is_finite() { p.lower } else { centre(p.nominal).min(p.upper) - OPEN_RANGE }).collect();
-    let upper: Vec<f64> = parameters.iter().map(|p| if p.upper.is_finite() { p.upper } else { centre(p.nominal).max(p.lower) + OPEN_RANGE }).collect();
+    let lower: Vec<f64> =
+        parameters.iter().map(|p| if p.lower.is_finite() { p.lower } else { centre(p.nominal).min(p.upper) - OPEN_RANGE }).collect();
+    let upper: Vec<f64> =
+        parameters.iter().map(|p| if p.upper.is_finite() { p.upper } else { centre(p.nominal).max(p.lower) + OPEN_RANGE }).collect();
     let mut points = latin_hypercube(options.starts, &lower, &upper, options.seed);
     if options.include_nominal && parameters.iter().all(|p| p.nominal.is_finite()) {
         if let Some(first) = points.first_mut() {

@@ -44,7 +44,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { max_iterations: 1000, gradient_tolerance: 1e-6, function_tolerance: 1e-9, step_tolerance: 1e-10, time: None, curvature: Curvature::Hybrid }
+        Options {
+            max_iterations: 1000,
+            gradient_tolerance: 1e-6,
+            function_tolerance: 1e-9,
+            step_tolerance: 1e-10,
+            time: None,
+            curvature: Curvature::Hybrid,
+        }
     }
 }
 
@@ -244,7 +251,14 @@ fn inside(x: f64, lower: f64, upper: f64) -> f64 {
 }
 
 /// The best of the cut, the reflected and the gradient step under the quadratic model, in scaled coordinates.
-fn choose_step<O: Objective>(search: &Search<O>, x: &DVector<f64>, root: &DVector<f64>, g: &DVector<f64>, h: &DMatrix<f64>, radius: f64) -> DVector<f64> {
+fn choose_step<O: Objective>(
+    search: &Search<O>,
+    x: &DVector<f64>,
+    root: &DVector<f64>,
+    g: &DVector<f64>,
+    h: &DMatrix<f64>,
+    radius: f64,
+) -> DVector<f64> {
     let model = |s: &DVector<f64>| g.dot(s) + 0.5 * s.dot(&(h * s));
     // Steps keep this fraction of the way to a bound, closer to it as the gradient vanishes.
     let keep = 0.95f64.max(1.0 - g.amax());

@@ -6,22 +6,66 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum Unary {
-    Neg, Not, Abs, Sign, Floor, Ceil, Factorial,
-    Sqrt, Exp, Ln, Log10, Log2,
-    Sin, Cos, Tan, Sec, Csc, Cot,
-    Asin, Acos, Atan, Asec, Acsc, Acot,
-    Sinh, Cosh, Tanh, Sech, Csch, Coth,
-    Asinh, Acosh, Atanh, Asech, Acsch, Acoth,
+    Neg,
+    Not,
+    Abs,
+    Sign,
+    Floor,
+    Ceil,
+    Factorial,
+    Sqrt,
+    Exp,
+    Ln,
+    Log10,
+    Log2,
+    Sin,
+    Cos,
+    Tan,
+    Sec,
+    Csc,
+    Cot,
+    Asin,
+    Acos,
+    Atan,
+    Asec,
+    Acsc,
+    Acot,
+    Sinh,
+    Cosh,
+    Tanh,
+    Sech,
+    Csch,
+    Coth,
+    Asinh,
+    Acosh,
+    Atanh,
+    Asech,
+    Acsch,
+    Acoth,
 }
 
 /// Operators and functions of two arguments. `Rem` has the sign of the dividend; `Quotient` truncates; `Root(n, x)` does not exist (it is a power).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum Binary {
-    Add, Sub, Mul, Div, Pow,
-    Min, Max, Rem, Quotient,
-    Lt, Le, Gt, Ge, Eq, Ne,
-    And, Or, Xor,
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Pow,
+    Min,
+    Max,
+    Rem,
+    Quotient,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    Eq,
+    Ne,
+    And,
+    Or,
+    Xor,
 }
 
 fn truth(condition: bool) -> f64 {
@@ -102,8 +146,20 @@ impl Binary {
             Binary::Mul => x * y,
             Binary::Div => x / y,
             Binary::Pow => x.powf(y),
-            Binary::Min => if x <= y || x.is_nan() { x } else { y },
-            Binary::Max => if x >= y || x.is_nan() { x } else { y },
+            Binary::Min => {
+                if x <= y || x.is_nan() {
+                    x
+                } else {
+                    y
+                }
+            }
+            Binary::Max => {
+                if x >= y || x.is_nan() {
+                    x
+                } else {
+                    y
+                }
+            }
             Binary::Rem => x % y,
             Binary::Quotient => (x / y).trunc(),
             Binary::Lt => truth(x < y),

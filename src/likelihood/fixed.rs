@@ -51,7 +51,13 @@ impl FixedEffects {
         &self.experiments
     }
 
-    fn simulate(&self, rows: &Rows, natural: &[f64], directions: &[super::simulated::Direction], order: Derivatives) -> Result<Simulated, EvaluationError> {
+    fn simulate(
+        &self,
+        rows: &Rows,
+        natural: &[f64],
+        directions: &[super::simulated::Direction],
+        order: Derivatives,
+    ) -> Result<Simulated, EvaluationError> {
         let id = &self.pool.model().experiments[rows.experiment].id;
         self.pool.with(|w| w.simulate(rows, natural, directions, order)).and_then(|r| r).map_err(|e| failure(id, None, e))
     }
@@ -59,7 +65,8 @@ impl FixedEffects {
     /// Likelihood, chi2 and simulations at natural parameter values (all rows of the parameter table).
     pub fn fitted(&self, natural: &[f64]) -> Result<Fitted, EvaluationError> {
         let simulated: Vec<_> = self.experiments.par_iter().map(|rows| self.simulate(rows, natural, &[], Derivatives::None)).collect();
-        let mut fitted = Fitted { simulations: vec![f64::NAN; self.measurements], sigmas: vec![f64::NAN; self.measurements], ..Fitted::default() };
+        let mut fitted =
+            Fitted { simulations: vec![f64::NAN; self.measurements], sigmas: vec![f64::NAN; self.measurements], ..Fitted::default() };
         for (rows, s) in self.experiments.iter().zip(simulated) {
             let s = s?;
             for (r, row) in rows.rows.iter().enumerate() {
@@ -91,8 +98,11 @@ impl Objective for FixedEffects {
             .experiments
             .par_iter()
             .map(|rows| {
-                let chosen: Vec<usize> =
-                    if order == Order::Value { Vec::new() } else { (0..n).filter(|k| rows.reaching.binary_search(&self.map.theta(*k)).is_ok()).collect() };
+                let chosen: Vec<usize> = if order == Order::Value {
+                    Vec::new()
+                } else {
+                    (0..n).filter(|k| rows.reaching.binary_search(&self.map.theta(*k)).is_ok()).collect()
+                };
                 let directions: Vec<_> = chosen.iter().map(|k| self.map.direction(*k, natural[self.map.theta(*k)])).collect();
                 let s = self.simulate(rows, &natural, &directions, derivatives)?;
                 let nd = directions.len();

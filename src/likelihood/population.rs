@@ -213,7 +213,9 @@ fn linearised_information(m: &DMatrix<f64>, targets: &[usize], omega: &Omega) ->
     }
     let mz = DMatrix::from_fn(n, nb, |i, j| m[(i, targets[j])]);
     let a = DMatrix::from_fn(nb, nb, |i, j| m[(targets[i], targets[j])]);
-    let p = (&a + &omega.inverse).cholesky().ok_or_else(|| EvaluationError::Inner("the information about an individual is not finite".into()))?;
+    let p = (&a + &omega.inverse)
+        .cholesky()
+        .ok_or_else(|| EvaluationError::Inner("the information about an individual is not finite".into()))?;
     information.view_mut((0, 0), (n, n)).copy_from(&(m - &mz * p.solve(&mz.transpose())));
     let w = &a - &a * p.solve(&a);
     let products: Vec<DMatrix<f64>> = omega.dd.iter().map(|d| &w * d).collect();
@@ -333,7 +335,14 @@ impl Population {
     /// The curvature of an individual is the expected information of its model linearised at the empirical Bayes estimate, see
     /// [`linearised_information`]; that of population rows is Gauss-Newton. Outer products of the gradients, the other usual choice, make far too
     /// short steps where the fit is bad.
-    pub fn add(&self, map: &ParameterMap, x: &[f64], order: Order, memory: &mut Memory, evaluation: &mut Evaluation) -> Result<(), EvaluationError> {
+    pub fn add(
+        &self,
+        map: &ParameterMap,
+        x: &[f64],
+        order: Order,
+        memory: &mut Memory,
+        evaluation: &mut Evaluation,
+    ) -> Result<(), EvaluationError> {
         let natural = map.natural(x);
         let omega = self.covariance.evaluate(&natural)?;
         let chain = Chain::new(map, natural.len());
@@ -400,7 +409,8 @@ impl Population {
                 self.with_individual(data, natural, |c| importance_sampling(c, &phi, targets, &block, &term, proposal))
             })
             .collect();
-        let mut summary = ImportanceSummary { value: 0.0, standard_error: 0.0, worst_pareto_shape: f64::NEG_INFINITY, least_sample_size: f64::INFINITY };
+        let mut summary =
+            ImportanceSummary { value: 0.0, standard_error: 0.0, worst_pareto_shape: f64::NEG_INFINITY, least_sample_size: f64::INFINITY };
         for (data, part) in self.individuals.iter().zip(parts) {
             let i = part?;
             summary.value += data.weight * i.value;

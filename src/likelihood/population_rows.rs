@@ -1,7 +1,7 @@
 //! The population rows of one experiment: bulk means, snapshot statistics and snapshots of individual cells, which share their nodes.
 
-use super::covariance::Omega;
 use super::coordinates::{Coordinate, CoordinateKind};
+use super::covariance::Omega;
 use super::nodes::Nodes;
 use super::population::{Chain, Coordinates, PopulationOptions, add_information};
 use super::population_statistics::{Channel, Functional, Sample, Statistic, standard_deviation, statistic_term};
@@ -63,7 +63,14 @@ struct TermValue {
 
 impl PopulationRows {
     /// Gathers the rows; the error names what is not supported yet.
-    pub fn new(pool: &Pool, problem: &Problem, nlme: &Nlme, experiment: usize, measurements: &[usize], options: &PopulationOptions) -> Result<Self, String> {
+    pub fn new(
+        pool: &Pool,
+        problem: &Problem,
+        nlme: &Nlme,
+        experiment: usize,
+        measurements: &[usize],
+        options: &PopulationOptions,
+    ) -> Result<Self, String> {
         let all = Rows::new(pool.model(), problem, experiment, measurements);
         let mut quantities: Vec<Row> = Vec::new();
         let mut quantity = |row: &Row| {
@@ -91,7 +98,12 @@ impl PopulationRows {
                         }
                         _ => {
                             cells.extend(individual.iter().map(|id| (id.clone(), terms.len())));
-                            terms.push(Term { kind: "snapshot", measurements: vec![row.measurement], weight: m.weight, data: TermData::Cell(vec![seen]) });
+                            terms.push(Term {
+                                kind: "snapshot",
+                                measurements: vec![row.measurement],
+                                weight: m.weight,
+                                data: TermData::Cell(vec![seen]),
+                            });
                         }
                     }
                 }
@@ -105,10 +117,18 @@ impl PopulationRows {
                         petab::Statistic::Covariance(other) => {
                             let observable = &problem.observables[*other];
                             if !observable.observable_placeholders.is_empty() {
-                                return Err(format!("a covariance with `{}`, whose formula has placeholders, is not supported", observable.id));
+                                return Err(format!(
+                                    "a covariance with `{}`, whose formula has placeholders, is not supported",
+                                    observable.id
+                                ));
                             }
                             let noise = vec![Placeholder::Number(0.0); observable.noise_placeholders.len()];
-                            let j = quantity(&Row { observable: *other, placeholders: noise, distribution: observable.distribution, ..row.clone() });
+                            let j = quantity(&Row {
+                                observable: *other,
+                                placeholders: noise,
+                                distribution: observable.distribution,
+                                ..row.clone()
+                            });
                             Functional::Covariance(channel(i), channel(j))
                         }
                         petab::Statistic::FractionEvent => return Err("the statistic fraction_event is not supported yet".into()),
@@ -220,7 +240,15 @@ impl PopulationRows {
         }
     }
 
-    pub(super) fn add(&self, pool: &Pool, natural: &[f64], omega: &Omega, chain: &Chain, order: Order, evaluation: &mut Evaluation) -> Result<(), EvaluationError> {
+    pub(super) fn add(
+        &self,
+        pool: &Pool,
+        natural: &[f64],
+        omega: &Omega,
+        chain: &Chain,
+        order: Order,
+        evaluation: &mut Evaluation,
+    ) -> Result<(), EvaluationError> {
         let block = omega.select(&self.coordinates.effects);
         let sample = self.sample(pool, natural, &block, order > Order::Value)?;
         let n_phi = self.coordinates.all.len();
@@ -272,7 +300,13 @@ impl PopulationRows {
     }
 }
 
-fn statistic_sd(problem: &Problem, s: &PopulationStatistic, bulk: bool, quantity: usize, parameters: &mut Vec<usize>) -> Result<Sd, String> {
+fn statistic_sd(
+    problem: &Problem,
+    s: &PopulationStatistic,
+    bulk: bool,
+    quantity: usize,
+    parameters: &mut Vec<usize>,
+) -> Result<Sd, String> {
     match (&s.sd, s.sample_size) {
         (Some(Override::Number(value)), _) => Ok(Sd::Number(*value)),
         (Some(Override::Id(id, span)), _) => match problem.parameters.iter().position(|p| p.id == *id) {

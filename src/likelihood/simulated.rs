@@ -178,12 +178,22 @@ impl Worker {
     }
 
     /// Simulates the rows at `theta` (natural scale, all rows of the parameter table that belong to the model).
-    pub fn simulate(&mut self, rows: &Rows, theta: &[f64], directions: &[Direction], order: Derivatives) -> Result<Simulated, SimulationError> {
+    pub fn simulate(
+        &mut self,
+        rows: &Rows,
+        theta: &[f64],
+        directions: &[Direction],
+        order: Derivatives,
+    ) -> Result<Simulated, SimulationError> {
         if rows.times.last().is_some_and(|t| !t.is_finite()) {
             return Err(SimulationError::Unsupported { what: "a measurement at time inf (steady state)".into() });
         }
         let start = Start::new(&self.model, rows, theta, directions, order, &mut self.scratch);
-        let second = (order == Derivatives::Second).then(|| Second { pairs: &start.pairs, states: &start.state_second, parameters: &start.parameter_second });
+        let second = (order == Derivatives::Second).then(|| Second {
+            pairs: &start.pairs,
+            states: &start.state_second,
+            parameters: &start.parameter_second,
+        });
         let experiment = &self.model.experiments[rows.experiment];
         let input = Input {
             start: experiment.start,
@@ -201,7 +211,13 @@ impl Worker {
 
     /// States and observables are evaluated at `times` without derivatives: one vector of simulations per time, in the observables' order,
     /// with all placeholders at the values of `placeholders[observable]`.
-    pub fn curves(&mut self, rows: &Rows, theta: &[f64], times: &[f64], wanted: &[(usize, Vec<Placeholder>)]) -> Result<Vec<Vec<(f64, f64)>>, SimulationError> {
+    pub fn curves(
+        &mut self,
+        rows: &Rows,
+        theta: &[f64],
+        times: &[f64],
+        wanted: &[(usize, Vec<Placeholder>)],
+    ) -> Result<Vec<Vec<(f64, f64)>>, SimulationError> {
         let dense = Rows { times: times.to_vec(), rows: Vec::new(), ..rows.clone() };
         let all: Vec<Row> = wanted
             .iter()

@@ -1,10 +1,10 @@
 //! The conditional likelihood of one individual's trajectory, by simulation.
 
+use super::EvaluationError;
 use super::coordinates::Coordinate;
 use super::individual::{Conditional, ConditionalOrder, ConditionalValue, Scope};
 use super::noise::density;
 use super::simulated::{Derivatives, Direction, Rows, Simulated, Worker, failure, pair_index};
-use super::EvaluationError;
 use nalgebra::{DMatrix, DVector};
 
 /// The rows of one individual given its parameter vector phi.
@@ -33,9 +33,7 @@ impl SimulatedIndividual<'_> {
             self.natural[c.theta] = *value;
         }
         let directions: Vec<Direction> = chosen.iter().map(|k| directions[*k].1).collect();
-        self.worker
-            .simulate(self.rows, &self.natural, &directions, order)
-            .map_err(|e| failure(self.experiment, Some(self.individual), e))
+        self.worker.simulate(self.rows, &self.natural, &directions, order).map_err(|e| failure(self.experiment, Some(self.individual), e))
     }
 }
 

@@ -148,7 +148,12 @@ impl<'a> Builder<'a> {
                 (s.id.clone(), SpeciesUnit { amount: s.only_substance_units, volume })
             })
             .collect();
-        let states = self.state_ids.iter().zip(rates).map(|(id, rate)| State { id: id.to_string(), symbol: symbol_of(&mut self.graph, id), rate }).collect();
+        let states = self
+            .state_ids
+            .iter()
+            .zip(rates)
+            .map(|(id, rate)| State { id: id.to_string(), symbol: symbol_of(&mut self.graph, id), rate })
+            .collect();
         let parameters =
             self.parameters.iter().map(|id| Parameter { id: id.clone(), symbol: symbol_of(&mut self.graph, id), active: false }).collect();
         let mut system = OdeSystem {
@@ -252,7 +257,9 @@ impl<'a> Builder<'a> {
     fn not_settable(&mut self, id: &str, span: &Span, why: &str) {
         if self.reported.insert(format!("settable {id}")) {
             self.diagnostics.push(
-                Diagnostic::error("M0201", format!("`{id}` cannot be set")).at(span, why).help("set or estimate a constant, or the initial value of a state"),
+                Diagnostic::error("M0201", format!("`{id}` cannot be set"))
+                    .at(span, why)
+                    .help("set or estimate a constant, or the initial value of a state"),
             );
         }
     }
@@ -325,7 +332,10 @@ impl<'a> Builder<'a> {
         }
         let id = self.state_ids[i];
         let rate = match self.rate_rules.get(id).copied() {
-            Some(rule) => self.lower(&rule.formula, Scope { origin: Origin::Sbml, local: &FxHashMap::default(), only_local: false, stage: Stage::Running }),
+            Some(rule) => self.lower(
+                &rule.formula,
+                Scope { origin: Origin::Sbml, local: &FxHashMap::default(), only_local: false, stage: Stage::Running },
+            ),
             None => self.species_rate(id),
         };
         self.rate_in_progress.remove(&i);
@@ -430,7 +440,8 @@ impl<'a> Builder<'a> {
             }
             AstKind::Delay(..) => {
                 let span = self.place(node, scope);
-                self.diagnostics.push(Diagnostic::error("M0901", "the `delay` function is not supported yet").at(&span, "delay differential equation"));
+                self.diagnostics
+                    .push(Diagnostic::error("M0901", "the `delay` function is not supported yet").at(&span, "delay differential equation"));
                 None
             }
             _ => None,
@@ -485,8 +496,10 @@ impl<'a> Builder<'a> {
             Origin::Sbml => "not defined in the model",
             Origin::Petab(_) => "neither a model entity nor a PEtab parameter",
         };
-        let candidates = self.kinds.keys().copied().chain(self.parameters.iter().map(String::as_str)).chain(scope.local.keys().map(String::as_str));
-        let diagnostic = Diagnostic::error("M0101", format!("formula uses an undefined symbol `{name}`")).at(&span, label).suggest(name, candidates);
+        let candidates =
+            self.kinds.keys().copied().chain(self.parameters.iter().map(String::as_str)).chain(scope.local.keys().map(String::as_str));
+        let diagnostic =
+            Diagnostic::error("M0101", format!("formula uses an undefined symbol `{name}`")).at(&span, label).suggest(name, candidates);
         self.diagnostics.push(diagnostic);
         Some(self.graph.constant(f64::NAN))
     }
@@ -562,7 +575,10 @@ impl<'a> Builder<'a> {
         for e in &problem.experiments {
             let (first, later) = e.periods.split_first().map_or((None, &[][..]), |(f, l)| (Some(f), l));
             if let Some(period) = first.filter(|p| !p.time.is_finite()) {
-                let mut diagnostic = Diagnostic::error("M0902", format!("experiment `{}` begins with a steady state (pre-equilibration), which is not supported yet", e.id));
+                let mut diagnostic = Diagnostic::error(
+                    "M0902",
+                    format!("experiment `{}` begins with a steady state (pre-equilibration), which is not supported yet", e.id),
+                );
                 if let Some(change) = period.changes.first() {
                     diagnostic = diagnostic.at(&change.span, "applied during pre-equilibration");
                 }
@@ -576,7 +592,13 @@ impl<'a> Builder<'a> {
         experiments
     }
 
-    fn experiment(&mut self, id: String, start: f64, overrides: FxHashMap<&'a str, &'a petab::Formula>, changes: Vec<Change>) -> Experiment {
+    fn experiment(
+        &mut self,
+        id: String,
+        start: f64,
+        overrides: FxHashMap<&'a str, &'a petab::Formula>,
+        changes: Vec<Change>,
+    ) -> Experiment {
         self.initial = Some(Initial { start, overrides, values: FxHashMap::default() });
         let nan = self.graph.constant(f64::NAN);
         let names: Vec<String> = self.parameters.iter().cloned().collect();
@@ -678,8 +700,13 @@ impl<'a> Builder<'a> {
     }
 
     fn report_missing_values(&mut self, system: &OdeSystem) {
-        let used: Vec<ExprId> =
-            system.states.iter().map(|s| s.rate).chain(system.observables.iter().flat_map(|o| [o.value, o.noise])).chain(system.switches.iter().map(|s| s.root)).collect();
+        let used: Vec<ExprId> = system
+            .states
+            .iter()
+            .map(|s| s.rate)
+            .chain(system.observables.iter().flat_map(|o| [o.value, o.noise]))
+            .chain(system.switches.iter().map(|s| s.root))
+            .collect();
         let used: FxHashSet<SymbolId> = system.graph.symbols_of(&used).into_iter().collect();
         let missing = |e: ExprId| system.graph.constant_value(e).is_some_and(f64::is_nan);
         for experiment in &system.experiments {
@@ -732,7 +759,14 @@ fn fold_constants(system: &mut OdeSystem, keep: &FxHashSet<String>) {
             stays[j] = false;
         }
     }
-    let new_index: Vec<usize> = stays.iter().scan(0, |n, s| { let i = *n; *n += usize::from(*s); Some(i) }).collect();
+    let new_index: Vec<usize> = stays
+        .iter()
+        .scan(0, |n, s| {
+            let i = *n;
+            *n += usize::from(*s);
+            Some(i)
+        })
+        .collect();
     let graph = &mut system.graph;
     for state in &mut system.states {
         state.rate = graph.substitute(&[state.rate], &values)[0];
@@ -753,7 +787,10 @@ fn fold_constants(system: &mut OdeSystem, keep: &FxHashSet<String>) {
     }
     for e in &mut system.experiments {
         let mut j = 0;
-        e.parameters.retain(|_| { j += 1; stays[j - 1] });
+        e.parameters.retain(|_| {
+            j += 1;
+            stays[j - 1]
+        });
         for c in &mut e.changes {
             c.values = graph.substitute(&c.values, &values);
             for t in &mut c.targets {
@@ -764,13 +801,15 @@ fn fold_constants(system: &mut OdeSystem, keep: &FxHashSet<String>) {
         }
     }
     let mut j = 0;
-    system.parameters.retain(|_| { j += 1; stays[j - 1] });
+    system.parameters.retain(|_| {
+        j += 1;
+        stays[j - 1]
+    });
 }
 
 /// Marks the parameters that can depend on an estimated one.
 fn mark_active(system: &mut OdeSystem) {
-    let estimated: FxHashSet<SymbolId> =
-        (0..system.theta).filter(|j| system.estimated[*j]).map(|j| system.parameters[j].symbol).collect();
+    let estimated: FxHashSet<SymbolId> = (0..system.theta).filter(|j| system.estimated[*j]).map(|j| system.parameters[j].symbol).collect();
     let graph = &system.graph;
     for e in &system.experiments {
         for (p, value) in system.parameters.iter_mut().zip(&e.parameters) {

@@ -217,12 +217,22 @@ impl Deriver {
                 variables.insert(*q, nx + np + k as u32);
             }
         }
-        Deriver { graph: system.graph.clone(), layout, time: system.time, variables, nx, second, programs: Vec::new(), patterns: Vec::new() }
+        Deriver {
+            graph: system.graph.clone(),
+            layout,
+            time: system.time,
+            variables,
+            nx,
+            second,
+            programs: Vec::new(),
+            patterns: Vec::new(),
+        }
     }
 
     /// The variables an expression depends on, in order of their index in z.
     fn variables_of(&self, e: ExprId) -> Vec<(u32, SymbolId)> {
-        let mut found: Vec<(u32, SymbolId)> = self.graph.symbols_of(&[e]).into_iter().filter_map(|s| Some((*self.variables.get(&s)?, s))).collect();
+        let mut found: Vec<(u32, SymbolId)> =
+            self.graph.symbols_of(&[e]).into_iter().filter_map(|s| Some((*self.variables.get(&s)?, s))).collect();
         found.sort_unstable();
         found
     }
@@ -238,7 +248,8 @@ impl Deriver {
                 if slope == zero {
                     continue;
                 }
-                let (pattern, values, column) = if a < self.nx { (&mut dx, &mut dx_values, a) } else { (&mut dp, &mut dp_values, a - self.nx) };
+                let (pattern, values, column) =
+                    if a < self.nx { (&mut dx, &mut dx_values, a) } else { (&mut dp, &mut dp_values, a - self.nx) };
                 pattern.0.push(i as u32);
                 pattern.1.push(column);
                 values.push(slope);

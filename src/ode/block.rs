@@ -280,9 +280,8 @@ mod tests {
             let shape = Shape::new(4, columns);
             let source = numbers(shape.len(), 3);
             let mut row = numbers(shape.stride, 4);
-            let expected: Vec<f64> = (0..shape.stride)
-                .map(|c| row[c] + 2.0 * source[shape.stride + c] + -0.5 * source[3 * shape.stride + c])
-                .collect();
+            let expected: Vec<f64> =
+                (0..shape.stride).map(|c| row[c] + 2.0 * source[shape.stride + c] + -0.5 * source[3 * shape.stride + c]).collect();
             accumulate_rows(&mut row, &source, &[1, 3], &[2.0, -0.5]);
             assert_eq!(row, expected);
         }

@@ -345,7 +345,15 @@ unsafe extern "C" fn states_callback(t: f64, y: N_Vector, ydot: N_Vector, data: 
 }
 
 unsafe extern "C" fn forward_callback(
-    n: c_int, t: f64, y: N_Vector, _ydot: N_Vector, s: *mut N_Vector, sdot: *mut N_Vector, data: *mut c_void, _tmp1: N_Vector, _tmp2: N_Vector,
+    n: c_int,
+    t: f64,
+    y: N_Vector,
+    _ydot: N_Vector,
+    s: *mut N_Vector,
+    sdot: *mut N_Vector,
+    data: *mut c_void,
+    _tmp1: N_Vector,
+    _tmp2: N_Vector,
 ) -> c_int {
     // SAFETY: see above; SUNDIALS passes `n` sensitivity vectors and as many different ones for their derivatives.
     unsafe {
@@ -359,8 +367,17 @@ unsafe extern "C" fn forward_callback(
 
 #[allow(clippy::too_many_arguments)]
 unsafe extern "C" fn linear_system_callback(
-    t: f64, y: N_Vector, _f: N_Vector, _a: SUNMatrix, reuse: c_int, current: *mut c_int, gamma: f64, data: *mut c_void, _tmp1: N_Vector,
-    _tmp2: N_Vector, _tmp3: N_Vector,
+    t: f64,
+    y: N_Vector,
+    _f: N_Vector,
+    _a: SUNMatrix,
+    reuse: c_int,
+    current: *mut c_int,
+    gamma: f64,
+    data: *mut c_void,
+    _tmp1: N_Vector,
+    _tmp2: N_Vector,
+    _tmp3: N_Vector,
 ) -> c_int {
     // SAFETY: see above; `current` points to an integer of the integrator.
     unsafe {

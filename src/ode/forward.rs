@@ -16,7 +16,12 @@ use std::sync::Arc;
 ///
 /// Arguments and result are those of [`Simulator::simulate`](super::Simulator::simulate); tolerances apply to states and sensitivities alike,
 /// `options.sensitivity_factor` is not used. Fails with `Unsupported` where there are switches, changes or pairs.
-pub fn cvodes_forward(model: &Arc<CompiledModel>, options: &Options, input: &Input, times: &[f64]) -> Result<(Trajectory, Counts), SimulationError> {
+pub fn cvodes_forward(
+    model: &Arc<CompiledModel>,
+    options: &Options,
+    input: &Input,
+    times: &[f64],
+) -> Result<(Trajectory, Counts), SimulationError> {
     check_input(model, input, times)?;
     let (nx, ns) = (model.states.len(), input.directions);
     let no_changes: &[PeriodChange] = &[];
@@ -64,7 +69,8 @@ pub fn cvodes_forward(model: &Arc<CompiledModel>, options: &Options, input: &Inp
         }
         while let Some(&t) = times.get(next).filter(|t| **t <= now) {
             for c in 0..=ns {
-                let column = if c == 0 { integrator.interpolate(t) } else { integrator.interpolate_sensitivity(t, c - 1) }.map_err(failed)?;
+                let column =
+                    if c == 0 { integrator.interpolate(t) } else { integrator.interpolate_sensitivity(t, c - 1) }.map_err(failed)?;
                 for (i, v) in column.iter().enumerate() {
                     block[i * (1 + ns) + c] = *v;
                 }

@@ -6,8 +6,8 @@ use super::switch::{self, Occurrence, near};
 use super::system::System;
 use crate::model::CompiledModel;
 use crate::model::compiled::{PeriodChange, Target};
-use sundials_sys as flags;
 use std::sync::Arc;
+use sundials_sys as flags;
 
 /// Integration settings.
 #[derive(Debug, Clone, PartialEq)]
@@ -202,8 +202,11 @@ impl Simulator {
             self.integrators.remove(0);
         }
         let system = System::new(self.model.clone(), &self.options, directions, pairs);
-        Integrator::new(system, &self.options, Method::Block)
-            .map_err(|f| SimulationError::Solver { function: f.function, flag: f.flag, time: 0.0 })
+        Integrator::new(system, &self.options, Method::Block).map_err(|f| SimulationError::Solver {
+            function: f.function,
+            flag: f.flag,
+            time: 0.0,
+        })
     }
 }
 

@@ -144,7 +144,14 @@ struct Root {
     rate: f64,
 }
 
-fn evaluate(kernel: &SparseKernel, row: usize, offset: usize, inputs: [&[f64]; 4], scratch: &mut crate::jit::Scratch, out: &mut Vec<(usize, f64)>) {
+fn evaluate(
+    kernel: &SparseKernel,
+    row: usize,
+    offset: usize,
+    inputs: [&[f64]; 4],
+    scratch: &mut crate::jit::Scratch,
+    out: &mut Vec<(usize, f64)>,
+) {
     let mut values = vec![0.0; kernel.kernel.outputs()];
     kernel.kernel.call(inputs, &mut values, scratch);
     let entries = kernel.rows.iter().zip(&kernel.columns).zip(&values);
@@ -250,7 +257,8 @@ pub fn apply(system: &mut System, y: &mut [f64], occurrence: &Occurrence, kept: 
     let g = root(system, t, &x, j);
     let dot_f = |g: &Root, f: &[f64]| g.gradient.iter().filter(|(z, _)| *z < nx).map(|&(z, v)| v * f[z]).sum::<f64>();
     let rate = g.rate + dot_f(&g, &f_before);
-    let along = |system: &System, y: &[f64], g: &Root, k: usize| g.gradient.iter().map(|&(z, v)| v * system.direction(y, z, k)).sum::<f64>();
+    let along =
+        |system: &System, y: &[f64], g: &Root, k: usize| g.gradient.iter().map(|&(z, v)| v * system.direction(y, z, k)).sum::<f64>();
     let gamma: Vec<f64> = (0..ns).map(|k| along(system, y, &g, k)).collect();
 
     // A switch whose time depends on no direction changes no sensitivity.
@@ -265,7 +273,8 @@ pub fn apply(system: &mut System, y: &mut [f64], occurrence: &Occurrence, kept: 
     let least = 1e-8 * (scale / span).max(dot_f(&g, &x_rate_before).abs() * span);
     let grazes = rate.is_nan() || rate.abs() <= least;
     let tau: Vec<f64> = gamma.iter().map(|v| -v / rate).collect();
-    let tau_second = if pairs > 0 { second_derivatives(system, t, y, j, &x, &g, &before, &f_before, &x_rate_before, rate, &tau, step)? } else { vec![] };
+    let tau_second =
+        if pairs > 0 { second_derivatives(system, t, y, j, &x, &g, &before, &f_before, &x_rate_before, rate, &tau, step)? } else { vec![] };
 
     // After it.
     flip(system, y)?;
@@ -297,8 +306,7 @@ pub fn apply(system: &mut System, y: &mut [f64], occurrence: &Occurrence, kept: 
             let x_rate = x_rate_before[i] - x_rate_after[i];
             for m in 0..pairs {
                 let (k, l) = (system.pairs[m].0 as usize, system.pairs[m].1 as usize);
-                y[i * stride + 1 + ns + m] +=
-                    s_rate(k) * tau[l] + s_rate(l) * tau[k] + x_rate * tau[k] * tau[l] + jump[i] * tau_second[m];
+                y[i * stride + 1 + ns + m] += s_rate(k) * tau[l] + s_rate(l) * tau[k] + x_rate * tau[k] * tau[l] + jump[i] * tau_second[m];
             }
         }
     }
@@ -308,7 +316,17 @@ pub fn apply(system: &mut System, y: &mut [f64], occurrence: &Occurrence, kept: 
 /// Second derivatives tau_kl of the switching time for all pairs (NLME.md 3.2).
 #[allow(clippy::too_many_arguments)]
 fn second_derivatives(
-    system: &mut System, t: f64, y: &[f64], j: usize, x: &[f64], g: &Root, before: &[f64], f: &[f64], x_rate: &[f64], rate: f64, tau: &[f64],
+    system: &mut System,
+    t: f64,
+    y: &[f64],
+    j: usize,
+    x: &[f64],
+    g: &Root,
+    before: &[f64],
+    f: &[f64],
+    x_rate: &[f64],
+    rate: f64,
+    tau: &[f64],
     step: f64,
 ) -> Result<Vec<f64>, SimulationError> {
     let (nx, ns, stride) = (system.shape.rows, system.directions, system.shape.stride);

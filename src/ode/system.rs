@@ -127,7 +127,8 @@ impl System {
         if let (true, Some(tensor)) = (pairs > 0, &model.rhs.second) {
             second.resize(tensor.entries.len(), 0.0);
             // The same product of two variables, a reaction's say, occurs in several rows: it is formed once.
-            let mut order: Vec<u32> = (0..tensor.entries.len() as u32).filter(|&k| (tensor.entries[k as usize][2] as usize) < nx + np).collect();
+            let mut order: Vec<u32> =
+                (0..tensor.entries.len() as u32).filter(|&k| (tensor.entries[k as usize][2] as usize) < nx + np).collect();
             order.sort_by_key(|&k| {
                 let [i, a, b] = tensor.entries[k as usize];
                 (a, b, i)

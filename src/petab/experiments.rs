@@ -102,10 +102,12 @@ pub fn read_conditions_v2(tables: &[Table], complete: bool, d: &mut Diagnostics)
             continue;
         };
         for row in 0..table.rows() {
-            let (id_cell, target_cell, value_cell) = (table.cell(row, Some(id)), table.cell(row, Some(target)), table.cell(row, Some(value)));
+            let (id_cell, target_cell, value_cell) =
+                (table.cell(row, Some(id)), table.cell(row, Some(target)), table.cell(row, Some(value)));
             let (id, target, value) = (id_cell.id(d), target_cell.id(d), formula::read(&value_cell, d));
             let Some(id) = id else { continue };
-            let condition = conditions.by_id.entry(id.to_string()).or_insert_with(|| Condition { changes: Vec::new(), span: id_cell.span() });
+            let condition =
+                conditions.by_id.entry(id.to_string()).or_insert_with(|| Condition { changes: Vec::new(), span: id_cell.span() });
             let Some(target) = target else { continue };
             conditions.targets.entry(target.to_string()).or_insert_with(|| target_cell.span());
             if let Some(first) = condition.changes.iter().find(|c| c.target == target) {
@@ -159,7 +161,8 @@ pub fn read_experiments(tables: &[Table], conditions: &Conditions, complete: &mu
             continue;
         };
         for row in 0..table.rows() {
-            let (id_cell, time_cell, condition_cell) = (table.cell(row, Some(id)), table.cell(row, Some(time)), table.cell(row, Some(condition)));
+            let (id_cell, time_cell, condition_cell) =
+                (table.cell(row, Some(id)), table.cell(row, Some(time)), table.cell(row, Some(condition)));
             let (id, time, condition) = (id_cell.id(d), time_cell.number(d), condition_cell.optional_id(d));
             if let Some(condition) = condition.filter(|c| !conditions.by_id.contains_key(*c)) {
                 undefined_condition(condition, "the experiment table", &condition_cell.span(), conditions, &mut undefined);
@@ -262,7 +265,15 @@ pub struct Resolver<'a> {
 impl<'a> Resolver<'a> {
     /// For version 1 (`planned` is `None`) or 2.
     pub fn new(conditions: &'a Conditions, planned: Option<&'a IndexMap<String, Planned>>, complete: bool) -> Self {
-        Resolver { conditions, planned, complete, experiments: Vec::new(), index: Default::default(), last: None, undefined: Repeated::default() }
+        Resolver {
+            conditions,
+            planned,
+            complete,
+            experiments: Vec::new(),
+            index: Default::default(),
+            last: None,
+            undefined: Repeated::default(),
+        }
     }
 
     /// Version 1: the experiment of a pair of conditions.
@@ -348,7 +359,9 @@ impl<'a> Resolver<'a> {
 /// Notes a reference to an experiment (version 1: simulation condition) that does not exist.
 pub fn undefined_experiment<'n>(id: &str, span: &Span, known: impl Iterator<Item = &'n str> + Clone, undefined: &mut Repeated) {
     undefined.push(format!("experiment {id}"), || {
-        let mut diagnostic = Diagnostic::error("P0202", format!("undefined experiment `{id}`")).at(span, "not in the experiment table").suggest(id, known.clone());
+        let mut diagnostic = Diagnostic::error("P0202", format!("undefined experiment `{id}`"))
+            .at(span, "not in the experiment table")
+            .suggest(id, known.clone());
         let names = listing(known);
         if !names.is_empty() {
             diagnostic = diagnostic.help(format!("defined experiments: {names}"));

@@ -9,9 +9,47 @@ use rustc_hash::FxHashMap;
 
 /// Words of PEtab math, which version 2 keeps from being identifiers.
 const RESERVED: [&str; 41] = [
-    "true", "false", "inf", "time", "nan", "pow", "exp", "sqrt", "log", "ln", "log2", "log10", "sin", "cos", "tan", "cot", "sec", "csc", "arcsin",
-    "arccos", "arctan", "arccot", "arcsec", "arccsc", "sinh", "cosh", "tanh", "coth", "sech", "csch", "arcsinh", "arccosh", "arctanh", "arccoth",
-    "arcsech", "arccsch", "piecewise", "abs", "sign", "min", "max",
+    "true",
+    "false",
+    "inf",
+    "time",
+    "nan",
+    "pow",
+    "exp",
+    "sqrt",
+    "log",
+    "ln",
+    "log2",
+    "log10",
+    "sin",
+    "cos",
+    "tan",
+    "cot",
+    "sec",
+    "csc",
+    "arcsin",
+    "arccos",
+    "arctan",
+    "arccot",
+    "arcsec",
+    "arccsc",
+    "sinh",
+    "cosh",
+    "tanh",
+    "coth",
+    "sech",
+    "csch",
+    "arcsinh",
+    "arccosh",
+    "arctanh",
+    "arccoth",
+    "arcsech",
+    "arccsch",
+    "piecewise",
+    "abs",
+    "sign",
+    "min",
+    "max",
 ];
 
 /// All checks on what was read. `complete`: all parameter tables could be read.
@@ -69,7 +107,8 @@ pub fn problem(
         return;
     }
     let ids = parameters.iter().map(|p| (p.id.as_str(), &p.span));
-    let placeholders = observables.iter().flat_map(|o| o.observable_placeholders.iter().chain(&o.noise_placeholders).map(move |p| (p.as_str(), &o.span)));
+    let placeholders =
+        observables.iter().flat_map(|o| o.observable_placeholders.iter().chain(&o.noise_placeholders).map(move |p| (p.as_str(), &o.span)));
     for (id, span) in ids.chain(observables.iter().map(|o| (o.id.as_str(), &o.span))).chain(placeholders) {
         if RESERVED.contains(&id.to_ascii_lowercase().as_str()) {
             d.push(
@@ -98,7 +137,12 @@ pub fn problem(
 }
 
 fn shared(what: &str, id: &str, span: &Span, other: &Span, d: &mut Diagnostics) {
-    d.push(Diagnostic::error("P0212", format!("`{id}` is the name of {what}")).at(span, "one").also(other, "the other").help("rename one of them"));
+    d.push(
+        Diagnostic::error("P0212", format!("`{id}` is the name of {what}"))
+            .at(span, "one")
+            .also(other, "the other")
+            .help("rename one of them"),
+    );
 }
 
 /// The mapping tables: rows that only annotate are fine, aliases of model entities are not supported.
@@ -121,7 +165,13 @@ pub fn columns(parameters: &[Table], observables: &[Table], measurements: &[Tabl
         Version::V2 => (
             1,
             [
-                &["parameterScale", "objectivePriorType", "objectivePriorParameters", "initializationPriorType", "initializationPriorParameters"],
+                &[
+                    "parameterScale",
+                    "objectivePriorType",
+                    "objectivePriorParameters",
+                    "initializationPriorType",
+                    "initializationPriorParameters",
+                ],
                 &["observableTransformation"],
                 &["preequilibrationConditionId", "simulationConditionId"],
             ],

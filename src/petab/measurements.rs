@@ -61,7 +61,10 @@ struct Columns {
 fn columns(table: &Table, version: Version, d: &mut Diagnostics) -> Option<Columns> {
     let v1 = [
         ("simulationConditionId", "`simulationConditionId` is PEtab v1; this problem says format_version 2. Set 1, or rename the column"),
-        ("preequilibrationConditionId", "`preequilibrationConditionId` is PEtab v1; in PEtab v2 the experiment table says what comes before"),
+        (
+            "preequilibrationConditionId",
+            "`preequilibrationConditionId` is PEtab v1; in PEtab v2 the experiment table says what comes before",
+        ),
     ];
     let v2 = [("experimentId", "`experimentId` is PEtab v2; this problem says format_version 1. Set 2.0.0, or name conditions instead")];
     let observable = table.require("observableId", &[], d);
@@ -105,7 +108,9 @@ pub fn read(tables: &[Table], context: &Context, d: &mut Diagnostics) -> Measure
             let observable = observable.and_then(|id| {
                 let found = observables.get(id).copied();
                 if found.is_none() && context.complete.0 {
-                    repeated.push(format!("observable {id}"), || undefined_observable(id, &cell(columns.observable).span(), context.observables));
+                    repeated.push(format!("observable {id}"), || {
+                        undefined_observable(id, &cell(columns.observable).span(), context.observables)
+                    });
                 }
                 found
             });
@@ -119,7 +124,11 @@ pub fn read(tables: &[Table], context: &Context, d: &mut Diagnostics) -> Measure
                 }
                 (None, Some(column)) => {
                     let before = optional(columns.preequilibration);
-                    let before = if before.is_missing() && !context.conditions.by_id.contains_key(before.text()) { None } else { Some((before.text(), before.span())) };
+                    let before = if before.is_missing() && !context.conditions.by_id.contains_key(before.text()) {
+                        None
+                    } else {
+                        Some((before.text(), before.span()))
+                    };
                     cell(column).id(d).and_then(|id| resolver.pair(before, (id, cell(column).span())))
                 }
                 (None, None) => None,
@@ -142,11 +151,14 @@ pub fn read(tables: &[Table], context: &Context, d: &mut Diagnostics) -> Measure
                 let cell = optional(column);
                 let values = read_overrides(&cell, context, &mut repeated, d);
                 match (observable, values) {
-                    (Some(index), Some(values)) => check_count(values, &cell, &context.observables[index], noise, context.version, &mut repeated),
+                    (Some(index), Some(values)) => {
+                        check_count(values, &cell, &context.observables[index], noise, context.version, &mut repeated)
+                    }
                     _ => Vec::new(),
                 }
             };
-            let (observable_parameters, noise_parameters) = (overrides(columns.observable_parameters, false), overrides(columns.noise_parameters, true));
+            let (observable_parameters, noise_parameters) =
+                (overrides(columns.observable_parameters, false), overrides(columns.noise_parameters, true));
             let (Some(observable), Some(experiment), Some(time)) = (observable, experiment, time) else { continue };
             let start = resolver.experiments[experiment].periods.iter().map(|p| p.time).find(|t| t.is_finite());
             if let Some(start) = start.filter(|start| time < *start && context.version == Version::V2) {
@@ -173,8 +185,11 @@ pub fn read(tables: &[Table], context: &Context, d: &mut Diagnostics) -> Measure
     }
     if let Some(first) = skipped.first() {
         d.push(
-            Diagnostic::warning("P0501", format!("{} without a value {} left out", counted(skipped.len(), "measurement"), are(skipped.len())))
-                .at(first, format!("no number{}", and_lines(&skipped))),
+            Diagnostic::warning(
+                "P0501",
+                format!("{} without a value {} left out", counted(skipped.len(), "measurement"), are(skipped.len())),
+            )
+            .at(first, format!("no number{}", and_lines(&skipped))),
         );
     }
     check_positive(&out.measurements, context.observables, d);
@@ -256,7 +271,14 @@ fn read_overrides(cell: &Cell, context: &Context, repeated: &mut Repeated, d: &m
     Some(values)
 }
 
-fn check_count(values: Vec<Override>, cell: &Cell, observable: &Observable, noise: bool, version: Version, repeated: &mut Repeated) -> Vec<Override> {
+fn check_count(
+    values: Vec<Override>,
+    cell: &Cell,
+    observable: &Observable,
+    noise: bool,
+    version: Version,
+    repeated: &mut Repeated,
+) -> Vec<Override> {
     let (placeholders, formula) = match noise {
         false => (&observable.observable_placeholders, &observable.formula),
         true => (&observable.noise_placeholders, &observable.noise),
@@ -277,15 +299,18 @@ fn check_count(values: Vec<Override>, cell: &Cell, observable: &Observable, nois
     }
     repeated.push(format!("{column} {given} {id}"), || {
         let kind = if noise { "noise" } else { "observable" };
-        let message = format!("the {kind} formula of `{id}` has {}, and {} given", counted(wanted, "placeholder"), is_or_are(given, "value"));
-        let mut diagnostic = Diagnostic::error("P0205", message).at(&cell.span(), format!("expected {} in `{column}`", counted(wanted, "value")));
+        let message =
+            format!("the {kind} formula of `{id}` has {}, and {} given", counted(wanted, "placeholder"), is_or_are(given, "value"));
+        let mut diagnostic =
+            Diagnostic::error("P0205", message).at(&cell.span(), format!("expected {} in `{column}`", counted(wanted, "value")));
         diagnostic = diagnostic.also(&formula.span, "the formula");
         if wanted > 0 {
             diagnostic = diagnostic.help(format!("placeholders: {}", placeholders.join(", ")));
         } else if !noise && version == Version::V1 {
             diagnostic = diagnostic.help(format!("a placeholder of this observable is called `observableParameter1_{id}`"));
         } else if version == Version::V2 {
-            diagnostic = diagnostic.help("placeholders are declared in the observable table: `observablePlaceholders`, `noisePlaceholders`");
+            diagnostic =
+                diagnostic.help("placeholders are declared in the observable table: `observablePlaceholders`, `noisePlaceholders`");
         }
         diagnostic
     });
@@ -303,8 +328,16 @@ fn check_positive(measurements: &[Measurement], observables: &[Observable], d: &
     let places: Vec<Span> = measurements.iter().filter(bad).map(|m| m.span.clone()).collect();
     if let Some(first) = places.first() {
         d.push(
-            Diagnostic::warning("P0507", format!("{} of {} measurements {} not positive under log-normal or log-Laplace noise", places.len(), measurements.len(), are(places.len())))
-                .at(first, format!("such a value has density 0{}", and_lines(&places))),
+            Diagnostic::warning(
+                "P0507",
+                format!(
+                    "{} of {} measurements {} not positive under log-normal or log-Laplace noise",
+                    places.len(),
+                    measurements.len(),
+                    are(places.len())
+                ),
+            )
+            .at(first, format!("such a value has density 0{}", and_lines(&places))),
         );
     }
 }

@@ -90,7 +90,8 @@ fn unknown(span: crate::diag::Span) -> Formula {
 
 fn distribution_v1(transformation: &super::table::Cell, noise: &super::table::Cell, d: &mut Diagnostics) -> Option<NoiseDistribution> {
     use NoiseDistribution::*;
-    let transformation = transformation.word(&[("lin", [Normal, Laplace]), ("log", [LogNormal, LogLaplace]), ("log10", [Log10Normal, Log10Laplace])], d);
+    let transformation =
+        transformation.word(&[("lin", [Normal, Laplace]), ("log", [LogNormal, LogLaplace]), ("log10", [Log10Normal, Log10Laplace])], d);
     let noise = noise.word(&[("normal", 0), ("laplace", 1)], d);
     Some(transformation.ok()?.unwrap_or([Normal, Laplace])[noise.ok()?.unwrap_or(0)])
 }

@@ -74,7 +74,10 @@ fn read_table(table: &Table, version: Version, hyper: bool, complete: &mut bool,
             if value.is_none() && estimate {
                 d.push(
                     Diagnostic::error("P0113", format!("the estimated parameter `{name}` needs bounds"))
-                        .at(&optional(column).span(), if column.is_some() { "expected a number" } else { "the table has no column for this bound" })
+                        .at(
+                            &optional(column).span(),
+                            if column.is_some() { "expected a number" } else { "the table has no column for this bound" },
+                        )
                         .help("`-inf` and `inf` are allowed in PEtab v2"),
                 );
             }
@@ -117,10 +120,28 @@ fn read_table(table: &Table, version: Version, hyper: bool, complete: &mut bool,
 
 fn read_estimate(cell: &Cell, version: Version, d: &mut Diagnostics) -> Option<bool> {
     // The empty word ends what a message lists; what follows is read as other tools write it.
-    const V1: [(&str, bool); 9] =
-        [("0", false), ("1", true), ("", false), ("0.0", false), ("1.0", true), ("true", true), ("false", false), ("True", true), ("False", false)];
-    const V2: [(&str, bool); 9] =
-        [("true", true), ("false", false), ("", false), ("True", true), ("False", false), ("TRUE", true), ("FALSE", false), ("1", true), ("0", false)];
+    const V1: [(&str, bool); 9] = [
+        ("0", false),
+        ("1", true),
+        ("", false),
+        ("0.0", false),
+        ("1.0", true),
+        ("true", true),
+        ("false", false),
+        ("True", true),
+        ("False", false),
+    ];
+    const V2: [(&str, bool); 9] = [
+        ("true", true),
+        ("false", false),
+        ("", false),
+        ("True", true),
+        ("False", false),
+        ("TRUE", true),
+        ("FALSE", false),
+        ("1", true),
+        ("0", false),
+    ];
     let words = if version == Version::V1 { &V1 } else { &V2 };
     match cell.word(words, d) {
         Ok(None) => {

@@ -21,7 +21,16 @@ pub struct Known<'a> {
 /// Columns that only this extension gives a meaning. (`groupId` is read with random effects of level `group`, which are
 /// not supported.)
 const COLUMNS: [&str; 10] = [
-    "dataType", "individualId", "eventId", "censoring", "measurementUpper", "statistic", "observableId2", "sampleSize", "statisticSd", "weight",
+    "dataType",
+    "individualId",
+    "eventId",
+    "censoring",
+    "measurementUpper",
+    "statistic",
+    "observableId2",
+    "sampleSize",
+    "statisticSd",
+    "weight",
 ];
 const DATA_TYPE: usize = 0;
 const INDIVIDUAL_ID: usize = 1;
@@ -210,9 +219,12 @@ impl<'a> RowReader<'a> {
             let ids = || known.events.iter().map(|e| e.id.as_str());
             let name = name.unwrap_or("");
             repeated.push(format!("event {name}"), || {
-                let mut diagnostic = Diagnostic::error("P0405", if name.is_empty() { "a `time_to_event` row names no event".to_string() } else { format!("undefined event `{name}`") })
-                    .at(&cell.span(), "not in the event table")
-                    .suggest(name, ids());
+                let mut diagnostic = Diagnostic::error(
+                    "P0405",
+                    if name.is_empty() { "a `time_to_event` row names no event".to_string() } else { format!("undefined event `{name}`") },
+                )
+                .at(&cell.span(), "not in the event table")
+                .suggest(name, ids());
                 if known.events.is_empty() {
                     diagnostic = diagnostic.help("list the event table under `event_files` of the extension `nlme`");
                 } else {
@@ -241,7 +253,15 @@ impl<'a> RowReader<'a> {
         name.map(str::to_string)
     }
 
-    fn statistic(&self, row: usize, kind: Type, known: &Known, repeated: &mut Repeated, context: &Context, d: &mut Diagnostics) -> Option<PopulationStatistic> {
+    fn statistic(
+        &self,
+        row: usize,
+        kind: Type,
+        known: &Known,
+        repeated: &mut Repeated,
+        context: &Context,
+        d: &mut Diagnostics,
+    ) -> Option<PopulationStatistic> {
         let cell = self.cell(row, STATISTIC);
         let built_in: &[&str] = match kind {
             Type::Bulk => &["mean", "fraction_event"],
@@ -266,7 +286,11 @@ impl<'a> RowReader<'a> {
             let place = if cell.column_name().is_empty() { self.cell(row, DATA_TYPE) } else { cell };
             let candidates = || built_in.iter().copied().chain(known.statistics.iter().map(|s| s.id.as_str()));
             repeated.push(format!("statistic {name}"), || {
-                let message = if name.is_empty() { "a `snapshot_statistic` row names no statistic".to_string() } else { format!("undefined statistic `{name}`") };
+                let message = if name.is_empty() {
+                    "a `snapshot_statistic` row names no statistic".to_string()
+                } else {
+                    format!("undefined statistic `{name}`")
+                };
                 Diagnostic::error("P0411", message)
                     .at(&place.span(), format!("expected one of {} or an id of the statistics table", built_in.join(", ")))
                     .suggest(name, candidates())
@@ -299,9 +323,14 @@ impl<'a> RowReader<'a> {
         let optional = kind == Type::Bulk && statistic == Statistic::Mean;
         if sd.is_none() && !optional && (composite || size.is_none_or(|n| n < 2.0)) {
             let place = if sd_cell.column_name().is_empty() { self.cell(row, DATA_TYPE) } else { sd_cell };
-            let expected = if composite { "`statisticSd`, because the statistic is composite" } else { "`statisticSd`, or a `sampleSize` of at least 2" };
+            let expected = if composite {
+                "`statisticSd`, because the statistic is composite"
+            } else {
+                "`statisticSd`, or a `sampleSize` of at least 2"
+            };
             repeated.push(format!("precision {name}"), || {
-                Diagnostic::error("P0413", format!("the precision of the statistic `{name}` is not known")).at(&place.span(), format!("expected {expected}"))
+                Diagnostic::error("P0413", format!("the precision of the statistic `{name}` is not known"))
+                    .at(&place.span(), format!("expected {expected}"))
             });
         }
         Some(PopulationStatistic { statistic, sample_size: size.map(|n| n as u64), sd })

@@ -136,7 +136,12 @@ pub struct Prior {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum NoiseDistribution {
-    Normal, LogNormal, Log10Normal, Laplace, LogLaplace, Log10Laplace,
+    Normal,
+    LogNormal,
+    Log10Normal,
+    Laplace,
+    LogLaplace,
+    Log10Laplace,
 }
 
 /// A row of the observable table.
@@ -414,7 +419,11 @@ pub enum Transformation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum CovarianceKind {
-    Sd, Var, LogVar, Corr, Chol,
+    Sd,
+    Var,
+    LogVar,
+    Corr,
+    Chol,
 }
 
 /// An entry of the random-effect covariance table.

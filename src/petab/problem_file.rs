@@ -64,13 +64,28 @@ pub struct NlmeFile {
 
 /// Keys of a version 2 problem file (JSON schema; others are errors).
 const KEYS_V2: [&str; 10] = [
-    "format_version", "parameter_files", "model_files", "observable_files", "measurement_files", "id", "condition_files", "experiment_files",
-    "mapping_files", "extensions",
+    "format_version",
+    "parameter_files",
+    "model_files",
+    "observable_files",
+    "measurement_files",
+    "id",
+    "condition_files",
+    "experiment_files",
+    "mapping_files",
+    "extensions",
 ];
 
 /// Keys of the extension's block.
 const KEYS_NLME: [&str; 8] = [
-    "version", "required", "hyperparameter_files", "random_effect_files", "covariance_files", "event_files", "statistic_files", "defaults",
+    "version",
+    "required",
+    "hyperparameter_files",
+    "random_effect_files",
+    "covariance_files",
+    "event_files",
+    "statistic_files",
+    "defaults",
 ];
 
 type Entries<'n> = &'n [(String, Range<usize>, Node)];
@@ -209,7 +224,10 @@ impl Reader<'_> {
                         .help("PEtab demands rejection of unknown required extensions"),
                 );
             } else {
-                self.d.push(Diagnostic::warning("P0505", format!("extension `{name}` is not known")).at(&place, "it is not required and will be ignored"));
+                self.d.push(
+                    Diagnostic::warning("P0505", format!("extension `{name}` is not known"))
+                        .at(&place, "it is not required and will be ignored"),
+                );
             }
         }
         nlme
@@ -247,7 +265,11 @@ impl Reader<'_> {
             match key.as_str() {
                 "individual_integration" | "population_integration" => {
                     check_hint(key, &text, &place, self.d);
-                    let slot = if key == "individual_integration" { &mut file.defaults.individual_integration } else { &mut file.defaults.population_integration };
+                    let slot = if key == "individual_integration" {
+                        &mut file.defaults.individual_integration
+                    } else {
+                        &mut file.defaults.population_integration
+                    };
                     *slot = Some(text);
                 }
                 "population_nodes" => match text.parse().ok().filter(|n| *n > 0) {

@@ -22,12 +22,17 @@ pub fn read(
         let optional = ["level", "distribution", "experimentIds"].map(|name| table.find(name));
         for row in 0..table.rows() {
             let [level, distribution, restricted] = optional.map(|column| table.cell(row, column));
-            let (id_cell, target_cell, kind_cell) = (table.cell(row, Some(id)), table.cell(row, Some(target)), table.cell(row, Some(transformation)));
+            let (id_cell, target_cell, kind_cell) =
+                (table.cell(row, Some(id)), table.cell(row, Some(target)), table.cell(row, Some(transformation)));
             if level.word(&[("individual", false), ("group", true)], d) == Ok(Some(true)) {
                 d.push(unsupported(&level.span(), "a random effect of level `group`", "use `individual`"));
             }
             if let Ok(Some(true)) = distribution.word(&[("normal", false), ("t", true), ("mixture", true)], d) {
-                d.push(unsupported(&distribution.span(), &format!("a random effect with the distribution `{}`", distribution.text()), "use `normal`"));
+                d.push(unsupported(
+                    &distribution.span(),
+                    &format!("a random effect with the distribution `{}`", distribution.text()),
+                    "use `normal`",
+                ));
             }
             let (id, target) = (id_cell.id(d), target_cell.id(d));
             let kind = read_transformation(&kind_cell, d);
@@ -77,7 +82,9 @@ fn read_transformation(cell: &Cell, d: &mut Diagnostics) -> Option<Transformatio
         cell.not_a_number("`logit;lower;upper` with lower below upper", d);
         return None;
     }
-    match cell.word(&[("additive", Transformation::Additive), ("log", Transformation::Log), ("logit;lower;upper", Transformation::Additive)], d) {
+    match cell
+        .word(&[("additive", Transformation::Additive), ("log", Transformation::Log), ("logit;lower;upper", Transformation::Additive)], d)
+    {
         Ok(None) => {
             cell.empty("`additive`, `log` or `logit;lower;upper`", d);
             None
@@ -96,9 +103,12 @@ fn check_target(parameter: &Parameter, transformation: Transformation, cell: &Ce
     };
     if let Some(value) = parameter.nominal.filter(|v| *v <= lower || *v >= upper) {
         d.push(
-            Diagnostic::error("P0420", format!("the nominal value {value} of `{}` is outside the domain of the random effect's transformation", parameter.id))
-                .at(&cell.span(), format!("expected a value between {lower} and {upper}"))
-                .also(&parameter.span, "the parameter"),
+            Diagnostic::error(
+                "P0420",
+                format!("the nominal value {value} of `{}` is outside the domain of the random effect's transformation", parameter.id),
+            )
+            .at(&cell.span(), format!("expected a value between {lower} and {upper}"))
+            .also(&parameter.span, "the parameter"),
         );
     }
 }
@@ -159,17 +169,30 @@ pub fn read_covariance(tables: &[Table], effects: &[RandomEffect], parameters: &
             let wrong = match kind {
                 Sd | Var | LogVar if !diagonal => Some("only entries with equal rowId and colId have this kind"),
                 Corr if diagonal => Some("a correlation is between two random effects"),
-                Chol if first < second => Some("`chol` entries form the lower triangle: rowId comes after colId in the random-effect table"),
-                _ if entries.first().is_some_and(|e| (e.kind == Chol) != (kind == Chol)) => Some("`chol` entries cannot be mixed with other kinds"),
+                Chol if first < second => {
+                    Some("`chol` entries form the lower triangle: rowId comes after colId in the random-effect table")
+                }
+                _ if entries.first().is_some_and(|e| (e.kind == Chol) != (kind == Chol)) => {
+                    Some("`chol` entries cannot be mixed with other kinds")
+                }
                 _ => None,
             };
             if let Some(reason) = wrong {
-                d.push(Diagnostic::error("P0421", format!("`{}` cannot be used for this entry of the covariance", kind_cell.text())).at(&kind_cell.span(), reason));
+                d.push(
+                    Diagnostic::error("P0421", format!("`{}` cannot be used for this entry of the covariance", kind_cell.text()))
+                        .at(&kind_cell.span(), reason),
+                );
                 complete = false;
                 continue;
             }
             if let Some(other) = entries.iter().find(|e| (e.row, e.column) == (first, second) || (e.row, e.column) == (second, first)) {
-                duplicate("covariance entry", &format!("{}, {}", effects[first].id, effects[second].id), &cell(row_id).span(), &other.span, d);
+                duplicate(
+                    "covariance entry",
+                    &format!("{}, {}", effects[first].id, effects[second].id),
+                    &cell(row_id).span(),
+                    &other.span,
+                    d,
+                );
                 complete = false;
                 continue;
             }

@@ -1,11 +1,11 @@
 //! From a path to a [`Problem`]: finds the problem file, reads all files, then table by table.
 
 use super::measurements::Context;
-use super::table::Table;
 use super::problem_file::{FileName, NlmeFile, ProblemFile};
+use super::table::Table;
 use super::{
-    MeasurementTables, Nlme, Problem, Version, experiments, lint, measurements, observables, parameters, population, problem_file, random_effects,
-    statistics, yaml,
+    MeasurementTables, Nlme, Problem, Version, experiments, lint, measurements, observables, parameters, population, problem_file,
+    random_effects, statistics, yaml,
 };
 use crate::diag::{Diagnostic, Diagnostics, Source, Span};
 use rustc_hash::FxHashSet;
@@ -50,10 +50,13 @@ fn find(path: &Path, diagnostics: &mut Diagnostics) -> Option<PathBuf> {
         return files.pop();
     }
     let name = path.display();
-    let mut diagnostic = Diagnostic::error("P0003", match files.len() {
-        0 => format!("the folder {name} has no problem file"),
-        count => format!("the folder {name} has {count} YAML files and none is called problem.yaml"),
-    });
+    let mut diagnostic = Diagnostic::error(
+        "P0003",
+        match files.len() {
+            0 => format!("the folder {name} has no problem file"),
+            count => format!("the folder {name} has {count} YAML files and none is called problem.yaml"),
+        },
+    );
     if files.is_empty() {
         diagnostic = diagnostic.help("expected problem.yaml, or one file that ends with .yaml");
     } else {
@@ -153,7 +156,8 @@ fn read_files(path: &Path, file: &ProblemFile, d: &mut Diagnostics) -> Option<Pr
         Version::V1 => experiments::read_conditions_v1(&condition_tables, conditions_complete, d),
         Version::V2 => experiments::read_conditions_v2(&condition_tables, conditions_complete, d),
     };
-    let planned = (version == Version::V2).then(|| experiments::read_experiments(&experiment_tables, &conditions, &mut experiments_complete, d));
+    let planned =
+        (version == Version::V2).then(|| experiments::read_experiments(&experiment_tables, &conditions, &mut experiments_complete, d));
     lint::mappings(&mapping_tables, d);
     lint::columns(&parameter_tables, &observable_tables, &measurement_tables, version, d);
 

@@ -71,7 +71,12 @@ pub fn read_statistics(tables: &[Table], observables: &[Observable], d: &mut Dia
 /// Takes the functionals out of a composite statistic and reads what is left as PEtab math.
 ///
 /// A call such as `mean(obs)` is overwritten by a name `_f0` and blanks, so that places in the formula stay right.
-fn composite(cell: &Cell, observables: &[Observable], repeated: &mut Repeated, d: &mut Diagnostics) -> Option<(super::Formula, Vec<Functional>)> {
+fn composite(
+    cell: &Cell,
+    observables: &[Observable],
+    repeated: &mut Repeated,
+    d: &mut Diagnostics,
+) -> Option<(super::Formula, Vec<Functional>)> {
     let text = cell.text();
     let span = cell.span();
     let (mut rest, mut done) = (String::new(), 0);
@@ -107,7 +112,11 @@ fn composite(cell: &Cell, observables: &[Observable], repeated: &mut Repeated, d
             match found {
                 None => undefined_observable(name, &span.part(place..place + name.len()), observables, repeated),
                 Some(found) if !observables[found].observable_placeholders.is_empty() => {
-                    d.push(unsupported(&span.part(place..place + name.len()), "a statistic of an observable with placeholders", "use an observable without placeholders"));
+                    d.push(unsupported(
+                        &span.part(place..place + name.len()),
+                        "a statistic of an observable with placeholders",
+                        "use an observable without placeholders",
+                    ));
                 }
                 Some(_) => {}
             }
@@ -119,7 +128,9 @@ fn composite(cell: &Cell, observables: &[Observable], repeated: &mut Repeated, d
             ("mean_at", 2) if number(1).is_some() => observable(0).map(|observable| Functional::Mean { observable, time: number(1) }),
             ("var", 1) => observable(0).map(Functional::Variance),
             ("cov", 2) => observable(0).zip(observable(1)).map(|(a, b)| Functional::Covariance(a, b)),
-            ("quantile", 2) if number(1).is_some_and(|p| p > 0.0 && p < 1.0) => observable(0).zip(number(1)).map(|(o, p)| Functional::Quantile(o, p)),
+            ("quantile", 2) if number(1).is_some_and(|p| p > 0.0 && p < 1.0) => {
+                observable(0).zip(number(1)).map(|(o, p)| Functional::Quantile(o, p))
+            }
             _ => {
                 wrong_arguments(name, &span.part(start..close + 1), d);
                 return None;
@@ -154,9 +165,11 @@ fn wrong_arguments(name: &str, span: &Span, d: &mut Diagnostics) {
 /// Notes an observable of a statistic that does not exist.
 pub fn undefined_observable(name: &str, span: &Span, observables: &[Observable], repeated: &mut Repeated) {
     repeated.push(format!("second observable {name}"), || {
-        let message = if name.is_empty() { "a covariance needs a second observable".to_string() } else { format!("a statistic refers to an undefined observable `{name}`") };
-        Diagnostic::error("P0417", message)
-            .at(span, "not in the observable table")
-            .suggest(name, observables.iter().map(|o| o.id.as_str()))
+        let message = if name.is_empty() {
+            "a covariance needs a second observable".to_string()
+        } else {
+            format!("a statistic refers to an undefined observable `{name}`")
+        };
+        Diagnostic::error("P0417", message).at(span, "not in the observable table").suggest(name, observables.iter().map(|o| o.id.as_str()))
     });
 }

@@ -12,8 +12,8 @@ use std::ops::Range;
 
 /// Spellings of "no value" in cells that hold values (the defaults of `pandas.read_csv`).
 const MISSING: [&str; 19] = [
-    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a",
-    "nan", "null",
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN", "None",
+    "n/a", "nan", "null",
 ];
 
 /// A table as it stands in its file.
@@ -49,7 +49,11 @@ impl Table {
         let mut table = Table { kind, source: source.clone(), columns: Vec::new(), cells: Vec::new(), unquoted: FxHashMap::default() };
         let text = source.text();
         if text.len() >= u32::MAX as usize {
-            diagnostics.push(super::unsupported(&source.span(0..0), "a table of more than 4 GB", "split the file; PEtab takes lists of files"));
+            diagnostics.push(super::unsupported(
+                &source.span(0..0),
+                "a table of more than 4 GB",
+                "split the file; PEtab takes lists of files",
+            ));
             return None;
         }
         let mut reader = csv::ReaderBuilder::new().delimiter(b'\t').has_headers(false).flexible(true).from_reader(text.as_bytes());
@@ -65,7 +69,10 @@ impl Table {
                 let range = fields.last().map_or(start..start, |f| f.0.clone());
                 diagnostics.push(
                     Diagnostic::error("P0112", format!("a quoted cell of the {kind} table is never closed"))
-                        .at(&source.span(range.start.saturating_sub(1)..range.start), "the quote opens here and swallows the rest of the file")
+                        .at(
+                            &source.span(range.start.saturating_sub(1)..range.start),
+                            "the quote opens here and swallows the rest of the file",
+                        )
                         .help("close it, or write two quotes for one"),
                 );
                 return None;
@@ -102,13 +109,19 @@ impl Table {
         }
         if table.columns.is_empty() {
             let place = source.span(0..0);
-            diagnostics.push(Diagnostic::error("P0101", format!("the {kind} table is empty")).at(&place, "expected a line with the names of the columns"));
+            diagnostics.push(
+                Diagnostic::error("P0101", format!("the {kind} table is empty"))
+                    .at(&place, "expected a line with the names of the columns"),
+            );
             return None;
         }
         if let Some((count, range)) = blanks {
             diagnostics.push(
-                Diagnostic::warning("P0502", format!("{} of the {kind} table {} blanks around the value", counted(count, "cell"), has(count)))
-                    .at(&source.span(range), "read without the blanks"),
+                Diagnostic::warning(
+                    "P0502",
+                    format!("{} of the {kind} table {} blanks around the value", counted(count, "cell"), has(count)),
+                )
+                .at(&source.span(range), "read without the blanks"),
             );
         }
         Some(table)
@@ -254,7 +267,9 @@ pub fn invalid_id(text: &str, span: &Span, place: &str, diagnostics: &mut Diagno
 /// Reports an identifier that is defined twice.
 pub fn duplicate(what: &str, id: &str, span: &Span, first: &Span, diagnostics: &mut Diagnostics) {
     diagnostics.push(
-        Diagnostic::error("P0109", format!("the {what} `{id}` is defined twice")).at(span, "the second definition").also(first, "the first definition"),
+        Diagnostic::error("P0109", format!("the {what} `{id}` is defined twice"))
+            .at(span, "the second definition")
+            .also(first, "the first definition"),
     );
 }
 
@@ -376,7 +391,11 @@ impl<'a> Cell<'a> {
     pub fn not_a_number(&self, expected: &str, diagnostics: &mut Diagnostics) {
         let text = self.text();
         let plain = ["a number", "a finite number"].contains(&expected) && parse_number(text).is_none();
-        let message = if plain { format!("`{}` is not a number", self.column_name()) } else { format!("`{}` cannot be `{text}`", self.column_name()) };
+        let message = if plain {
+            format!("`{}` is not a number", self.column_name())
+        } else {
+            format!("`{}` cannot be `{text}`", self.column_name())
+        };
         let mut diagnostic = Diagnostic::error("P0105", message).at(&self.span(), format!("expected {expected}"));
         if text.contains(',') && parse_number(&text.replacen(',', ".", 1)).is_some() {
             diagnostic = diagnostic.help(format!("write `{}`: numbers have a decimal point", text.replacen(',', ".", 1)));
@@ -459,7 +478,9 @@ mod tests {
 
     #[test]
     fn numbers_as_tables_write_them() {
-        for (text, value) in [("1e-3", 1e-3), ("1E5", 1e5), (".5", 0.5), ("5.", 5.0), ("inf", f64::INFINITY), ("-inf", f64::NEG_INFINITY), ("+1", 1.0)] {
+        for (text, value) in
+            [("1e-3", 1e-3), ("1E5", 1e5), (".5", 0.5), ("5.", 5.0), ("inf", f64::INFINITY), ("-inf", f64::NEG_INFINITY), ("+1", 1.0)]
+        {
             assert_eq!(parse_number(text), Some(value));
         }
         let (t, mut d) = table("a\n1,5\n1.5x\nNaN\n");

@@ -52,7 +52,8 @@ pub fn parse(source: &Source, diagnostics: &mut Diagnostics) -> Option<Node> {
                 message.truncate(cut);
             }
             diagnostics.push(
-                Diagnostic::error("P0004", "the problem file is not valid YAML").at(&source.span(place..place + 1), message.trim().to_string()),
+                Diagnostic::error("P0004", "the problem file is not valid YAML")
+                    .at(&source.span(place..place + 1), message.trim().to_string()),
             );
             None
         }
@@ -199,9 +200,13 @@ mod tests {
             Kind::Scalar(s) => s.clone(),
             other => panic!("{other:?}"),
         };
-        for (key, value, written) in
-            [("format_version", "2.0.0", "2.0.0"), ("n", "1", "1"), ("f", "1.50", "1.50"), ("quoted", "a b", "'a b'"), ("b", "true", "true")]
-        {
+        for (key, value, written) in [
+            ("format_version", "2.0.0", "2.0.0"),
+            ("n", "1", "1"),
+            ("f", "1.50", "1.50"),
+            ("quoted", "a b", "'a b'"),
+            ("b", "true", "true"),
+        ] {
             let entry = get(key);
             assert_eq!(scalar(&entry.2), value);
             assert_eq!(source.span(entry.2.range.clone()).text(), written);

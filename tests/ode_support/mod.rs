@@ -154,7 +154,8 @@ pub use Direction::{Log, Plain};
 impl Start {
     pub fn new(model: &CompiledModel, initial: &[&str], values: &[f64], directions: &[Direction], second: bool) -> Self {
         let (nx, np, ns) = (initial.len(), values.len(), directions.len());
-        let pairs: Vec<(u32, u32)> = if second { (0..ns as u32).flat_map(|k| (k..ns as u32).map(move |l| (k, l))).collect() } else { vec![] };
+        let pairs: Vec<(u32, u32)> =
+            if second { (0..ns as u32).flat_map(|k| (k..ns as u32).map(move |l| (k, l))).collect() } else { vec![] };
         let names: Vec<&str> = model.parameters.iter().map(String::as_str).collect();
         let mut start = Start {
             parameters: values.to_vec(),
