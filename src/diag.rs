@@ -44,10 +44,10 @@ impl Source {
         &self.0.text
     }
 
-    /// A span of this source; `range` is in bytes and is clipped to the text.
+    /// A span of this source; `range` is in bytes, is clipped to the text and widened to whole characters.
     pub fn span(&self, range: Range<usize>) -> Span {
-        let end = range.end.min(self.text().len());
-        Span { source: self.clone(), range: range.start.min(end)..end }
+        let start = self.text().floor_char_boundary(range.start.min(range.end));
+        Span { source: self.clone(), range: start..self.text().ceil_char_boundary(range.end.max(start)) }
     }
 
     /// Line and column, both counted from 1 and in characters, of a byte offset.
@@ -353,8 +353,10 @@ impl Diagnostic {
             let (line, lines) = source.lines_around(start..end);
             let mut snippet = Snippet::source(source.text()[lines.clone()].to_string()).line_start(line).path(source.name().to_string());
             for (span, label, kind) in here {
+                // A span's fields are public, so its range is made sound again here: the renderer insists on characters.
+                let range = source.span(span.range.clone()).range;
                 let clip = |offset: usize| offset.clamp(lines.start, lines.end) - lines.start;
-                let annotation = kind.span(clip(span.range.start)..clip(span.range.end));
+                let annotation = kind.span(clip(range.start)..clip(range.end));
                 snippet = snippet.annotation(if label.is_empty() { annotation } else { annotation.label(label) });
             }
             group = group.element(snippet);
@@ -487,5 +489,7 @@ error[S0117]: species `GFP` is placed in an unknown compartment `cel`
         assert_eq!(source.line_column(3), (1, 3));
         assert_eq!(source.line_column(4), (2, 1));
         assert_eq!(source.line_column(99), (2, 2));
+        assert_eq!(source.span(1..2).text(), "\u{3b1}", "whole characters");
+        assert_eq!(source.span(4..99).text(), "c");
     }
 }

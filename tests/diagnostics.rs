@@ -6,13 +6,13 @@
 #![allow(clippy::unwrap_used)]
 
 use mixode::diag::Diagnostics;
-use mixode::petab;
+use mixode::cli::load;
 use std::path::{Path, PathBuf};
 
 /// All stages that read the input.
 fn check(path: &Path) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
-    petab::read(path, &mut diagnostics);
+    load::read(path, &mut diagnostics);
     diagnostics
 }
 
@@ -49,7 +49,7 @@ fn messages_are_as_expected() {
 }
 
 /// Every code of the table in `src/petab/mod.rs` is raised in exactly one place, no other code is raised, and every code is
-/// shown by some case here (those that need a special file system or a huge file excepted).
+/// shown by some case here.
 #[test]
 fn every_code_has_one_place_and_a_case() {
     let mut raised: Vec<String> = Vec::new();

@@ -88,7 +88,7 @@ pub fn description(loaded: &Loaded) -> Vec<(String, String)> {
     let on = |scale: Scale| estimated.iter().filter(|p| p.scale == scale).count();
     add("estimate", format!("{} parameters ({} on the log scale, {} on log10, {} linear); {} fixed", estimated.len(), on(Scale::Log), on(Scale::Log10), on(Scale::Lin), problem.parameters.len() - estimated.len()));
     add("objective", if problem.nlme.is_some() { "Laplace approximation of each individual's marginal likelihood; population integrals over fixed nodes".into() } else { "negative log-likelihood".to_string() });
-    add("solver", format!("CVODE BDF, states and sensitivities in one block, dense Jacobian ({0} x {0}), rtol 1e-8, atol 1e-12", system.states.len()));
+    add("solver", format!("CVODE BDF, states and sensitivities in one block, dense Jacobian ({0} x {0}), rtol 1e-10, atol 1e-12", system.states.len()));
     page
 }
 

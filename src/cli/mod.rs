@@ -7,7 +7,10 @@
 mod check;
 mod describe;
 mod evaluate;
-mod load;
+mod fit;
+pub mod load;
+mod progress;
+mod series;
 mod simulate;
 
 use clap::{Parser, Subcommand};
@@ -60,11 +63,13 @@ enum Command {
     Simulate(simulate::Arguments),
     /// Objective, gradient and simulations at given parameters
     Evaluate(evaluate::Arguments),
+    /// Estimate the parameters: many starts, standard errors, a run directory with a report
+    Fit(fit::Arguments),
 }
 
 /// How messages about the input are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
+pub enum Format {
     /// With the marked lines of the input
     Full,
     /// One line each, for editors
@@ -77,7 +82,7 @@ enum Format {
 #[derive(Debug, Clone, clap::Args)]
 struct SolverArguments {
     /// Relative tolerance of the integrator
-    #[arg(long, default_value_t = 1e-8)]
+    #[arg(long, default_value_t = 1e-10)]
     rtol: f64,
     /// Absolute tolerance of the integrator
     #[arg(long, default_value_t = 1e-12)]
@@ -105,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Describe(a) => describe::run(&a),
         Command::Simulate(a) => simulate::run(&a),
         Command::Evaluate(a) => evaluate::run(&a),
+        Command::Fit(a) => fit::run(&a),
     };
     match result {
         Ok(()) => Status::Done.into(),

@@ -34,7 +34,7 @@ pub struct Arguments {
     #[arg(long, value_delimiter = ',')]
     concentrations: Vec<String>,
     /// Relative tolerance of the integrator
-    #[arg(long, default_value_t = 1e-8)]
+    #[arg(long, default_value_t = 1e-10)]
     rtol: f64,
     /// Absolute tolerance of the integrator
     #[arg(long, default_value_t = 1e-12)]

@@ -63,6 +63,12 @@ impl Rows {
         let (reaching, reaching_states) = reach(model, &model.experiments[experiment], &rows);
         Rows { experiment, times, rows, reaching, reaching_states }
     }
+
+    /// The same experiment and times with other rows.
+    pub fn with_rows(&self, model: &CompiledModel, rows: Vec<Row>) -> Self {
+        let (reaching, reaching_states) = reach(model, &model.experiments[self.experiment], &rows);
+        Rows { experiment: self.experiment, times: self.times.clone(), rows, reaching, reaching_states }
+    }
 }
 
 fn row(model: &CompiledModel, problem: &Problem, index: usize, times: &[f64]) -> Row {

@@ -2,20 +2,6 @@
 //!
 //! Order of work: classify the entities, lower assignment rules and rates into the graph, replace comparisons that switch a
 //! rate by flags, resolve the initial values of every experiment, lower the observables, and fold what is the same number everywhere.
-//!
-//! Diagnostic codes raised here:
-//!
-//! | code | meaning |
-//! | --- | --- |
-//! | M0101 | a formula uses an undefined symbol |
-//! | M0102 | definitions refer to each other in a circle |
-//! | M0103 | wrong number of arguments in the call of a function definition |
-//! | M0201 | a change or the parameter table names something that has no settable value |
-//! | M0202 | a parameter of the parameter table has the name of a state |
-//! | M0203 | an override names something that is not a parameter |
-//! | M0204 | a quantity that the equations need has no value |
-//! | M0901 | the delay csymbol (not supported yet) |
-//! | M0902 | pre-equilibration (not supported yet) |
 
 use super::compiled::Target;
 use super::system::{Change, Experiment, ObservableFormula, OdeSystem, Parameter, SpeciesUnit, State, SwitchRoot};
@@ -138,8 +124,8 @@ impl<'a> Builder<'a> {
     fn run(&mut self, start: f64) -> OdeSystem {
         self.classify();
         self.declare_parameters();
-        let entities = self.lower_entities();
         self.rates = vec![None; self.state_ids.len()];
+        let entities = self.lower_entities();
         for i in 0..self.state_ids.len() {
             self.rate(i);
         }
@@ -195,7 +181,7 @@ impl<'a> Builder<'a> {
             .map(|c| c.id.as_str())
             .filter(|id| self.rules.contains_key(id) || self.rate_rules.contains_key(id))
             .collect();
-        let mut add = |id: &'a str, dynamic: bool, kinds: &mut IndexMap<&'a str, Kind>, states: &mut Vec<&'a str>| {
+        let add = |id: &'a str, dynamic: bool, kinds: &mut IndexMap<&'a str, Kind>, states: &mut Vec<&'a str>| {
             let kind = if self.rules.contains_key(id) {
                 Kind::Assigned
             } else if dynamic || self.rate_rules.contains_key(id) {
@@ -209,7 +195,7 @@ impl<'a> Builder<'a> {
         let (mut kinds, mut states) = (IndexMap::new(), Vec::new());
         for s in &self.model.species {
             let changed_by_reactions = reacting.contains(s.id.as_str()) && !s.boundary && !s.constant;
-            let diluted = resized.contains(s.compartment.as_str()) && !s.only_substance_units && !s.constant;
+            let diluted = resized.contains(s.compartment.as_str()) && !s.only_substance_units;
             add(&s.id, changed_by_reactions || diluted, &mut kinds, &mut states);
         }
         for c in &self.model.compartments {
@@ -290,10 +276,7 @@ impl<'a> Builder<'a> {
             Kind::Stoichiometry(value) => Some(self.graph.constant(value)),
             Kind::Assigned | Kind::Reaction => {
                 if let Some(known) = self.running.get(id).copied() {
-                    if known.is_none() {
-                        self.circle(id, asked_at);
-                    }
-                    return known;
+                    return known.or_else(|| self.circle(id, asked_at));
                 }
                 self.running.insert(id.to_string(), None);
                 let value = self.definition(id, Stage::Running);
@@ -319,7 +302,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn circle(&mut self, id: &str, asked_at: Option<&Span>) {
+    /// Reports that `id` depends on itself. The value NaN lets the work go on to find other mistakes.
+    fn circle(&mut self, id: &str, asked_at: Option<&Span>) -> Option<ExprId> {
         // A circle is met again from each of its members; one message is enough.
         if self.reported.insert(format!("circle {id}")) {
             let mut diagnostic = Diagnostic::error("M0102", format!("the definition of `{id}` refers to itself"));
@@ -328,6 +312,7 @@ impl<'a> Builder<'a> {
             }
             self.diagnostics.push(diagnostic);
         }
+        Some(self.graph.constant(f64::NAN))
     }
 
     /// Time derivative of state `i`.
@@ -336,8 +321,7 @@ impl<'a> Builder<'a> {
             return Some(rate);
         }
         if !self.rate_in_progress.insert(i) {
-            self.circle(&self.state_ids[i].to_string(), None);
-            return None;
+            return self.circle(self.state_ids[i], None);
         }
         let id = self.state_ids[i];
         let rate = match self.rate_rules.get(id).copied() {
@@ -419,10 +403,7 @@ impl<'a> Builder<'a> {
             AstKind::Name(name) => self.resolve_name(name, node, scope),
             AstKind::Call(name, arguments) => {
                 let function = self.functions.get(name.as_str()).copied();
-                let Some(function) = function else {
-                    self.undefined(name, node, scope);
-                    return None;
-                };
+                let Some(function) = function else { return self.undefined(name, node, scope) };
                 if function.arguments.len() != arguments.len() {
                     let span = self.place(node, scope);
                     self.diagnostics.push(
@@ -487,8 +468,7 @@ impl<'a> Builder<'a> {
                 };
             }
         }
-        self.undefined(name, node, scope);
-        None
+        self.undefined(name, node, scope)
     }
 
     fn place(&self, node: &Ast, scope: Scope) -> Span {
@@ -498,7 +478,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn undefined(&mut self, name: &str, node: &Ast, scope: Scope) {
+    /// Reports an undefined name. The value NaN lets the work go on to find other mistakes.
+    fn undefined(&mut self, name: &str, node: &Ast, scope: Scope) -> Option<ExprId> {
         let span = self.place(node, scope);
         let label = match scope.origin {
             Origin::Sbml => "not defined in the model",
@@ -507,6 +488,7 @@ impl<'a> Builder<'a> {
         let candidates = self.kinds.keys().copied().chain(self.parameters.iter().map(String::as_str)).chain(scope.local.keys().map(String::as_str));
         let diagnostic = Diagnostic::error("M0101", format!("formula uses an undefined symbol `{name}`")).at(&span, label).suggest(name, candidates);
         self.diagnostics.push(diagnostic);
+        Some(self.graph.constant(f64::NAN))
     }
 
     /// The value of `name` at the start of the current experiment, as a function of theta.
@@ -517,10 +499,7 @@ impl<'a> Builder<'a> {
         let initial = self.initial.as_mut()?;
         if let Some(known) = initial.values.get(name) {
             let known = *known;
-            if known.is_none() {
-                self.circle(name, asked_at);
-            }
-            return known;
+            return known.or_else(|| self.circle(name, asked_at));
         }
         initial.values.insert(name.to_string(), None);
         let change = initial.overrides.get(name).copied();

@@ -182,7 +182,6 @@ struct Deriver {
     /// Index in z of every symbol that is differentiated by: states, active parameters, placeholders.
     variables: FxHashMap<SymbolId, u32>,
     nx: u32,
-    np: u32,
     second: bool,
     programs: Vec<Vec<ExprId>>,
     patterns: Vec<Patterns>,
@@ -218,7 +217,7 @@ impl Deriver {
                 variables.insert(*q, nx + np + k as u32);
             }
         }
-        Deriver { graph: system.graph.clone(), layout, time: system.time, variables, nx, np, second, programs: Vec::new(), patterns: Vec::new() }
+        Deriver { graph: system.graph.clone(), layout, time: system.time, variables, nx, second, programs: Vec::new(), patterns: Vec::new() }
     }
 
     /// The variables an expression depends on, in order of their index in z.

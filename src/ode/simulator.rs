@@ -24,7 +24,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { rtol: 1e-8, atol: 1e-12, sensitivity_factor: 10.0, max_steps: 100_000 }
+        Options { rtol: 1e-10, atol: 1e-12, sensitivity_factor: 10.0, max_steps: 100_000 }
     }
 }
 

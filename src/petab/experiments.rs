@@ -3,7 +3,7 @@
 //! * Version 1 "Condition table": wide, one column per changed entity. A pair (pre-equilibration condition, simulation
 //!   condition) that measurements name becomes an [`Experiment`] with the periods -inf (if there is a pre-equilibration) and 0.
 //!   An empty or NaN cell changes nothing: the state keeps its value from the pre-equilibration, the parameter its value
-//!   from the model (PETAB.md ruling 16), so in version 1 a period's changes replace those of the period before.
+//!   from the model, so in version 1 a period's changes replace those of the period before.
 //! * Version 2 "Conditions table" and "Experiments table": long, one row per change and per (experiment, time, condition).
 //!   In version 2 a change stays in force in later periods.
 
@@ -145,10 +145,11 @@ pub struct Planned {
 /// Reads the experiment tables of version 2.
 ///
 /// `complete` becomes false if a table could not be read.
-/// An experiment with a period at -inf and none at a finite time gets one at 0 without changes (PETAB.md ruling 5).
+/// An experiment with a period at -inf and none at a finite time gets one at 0 without changes, as case 0023 of the v2 test suite expects.
 pub fn read_experiments(tables: &[Table], conditions: &Conditions, complete: &mut bool, d: &mut Diagnostics) -> IndexMap<String, Planned> {
-    // For each experiment the condition cells by time; times are few, so a list serves.
-    let mut plan: IndexMap<String, (Span, Vec<(f64, Vec<&Condition>)>)> = IndexMap::new();
+    // For each experiment its place and the conditions by time; times are few, so a list serves.
+    type Schedule<'c> = Vec<(f64, Vec<&'c Condition>)>;
+    let mut plan: IndexMap<String, (Span, Schedule)> = IndexMap::new();
     let mut undefined = Repeated::default();
     let mut named = rustc_hash::FxHashSet::default();
     for table in tables {

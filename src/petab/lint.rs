@@ -1,4 +1,4 @@
-//! Checks that concern several tables (PETAB.md section 7), as far as they need no model.
+//! Checks that concern several tables (those of libpetab's lint and of the specification), as far as they need no model.
 
 use super::experiments::{Conditions, Planned, check_first_periods};
 use super::table::{Table, duplicate};
@@ -6,6 +6,13 @@ use super::{Observable, Parameter, Version, formula, unsupported};
 use crate::diag::{Diagnostic, Diagnostics, Span};
 use indexmap::IndexMap;
 use rustc_hash::FxHashMap;
+
+/// Words of PEtab math, which version 2 keeps from being identifiers.
+const RESERVED: [&str; 41] = [
+    "true", "false", "inf", "time", "nan", "pow", "exp", "sqrt", "log", "ln", "log2", "log10", "sin", "cos", "tan", "cot", "sec", "csc", "arcsin",
+    "arccos", "arctan", "arccot", "arcsec", "arccsc", "sinh", "cosh", "tanh", "coth", "sech", "csch", "arcsinh", "arccosh", "arctanh", "arccoth",
+    "arcsech", "arccsch", "piecewise", "abs", "sign", "min", "max",
+];
 
 /// All checks on what was read. `complete`: all parameter tables could be read.
 pub fn problem(
@@ -60,6 +67,17 @@ pub fn problem(
     }
     if version == Version::V1 {
         return;
+    }
+    let ids = parameters.iter().map(|p| (p.id.as_str(), &p.span));
+    let placeholders = observables.iter().flat_map(|o| o.observable_placeholders.iter().chain(&o.noise_placeholders).map(move |p| (p.as_str(), &o.span)));
+    for (id, span) in ids.chain(observables.iter().map(|o| (o.id.as_str(), &o.span))).chain(placeholders) {
+        if RESERVED.contains(&id.to_ascii_lowercase().as_str()) {
+            d.push(
+                Diagnostic::error("P0118", format!("`{id}` cannot be used as an identifier"))
+                    .at(span, "defined here")
+                    .help("the word has a meaning in formulas, in upper and lower case"),
+            );
+        }
     }
     for observable in observables {
         for (which, noise) in [(&observable.formula, false), (&observable.noise, true)] {

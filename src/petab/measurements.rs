@@ -1,6 +1,6 @@
 //! The measurement table (v1 "Measurement table", v2 "Measurement Table", columns of `nlme`: `population.rs`).
 //!
-//! Rows without a value are left out with a warning (PETAB.md ruling 8). Every other row is a term of the objective; equal
+//! Rows without a value are left out with a warning. Every other row is a term of the objective; equal
 //! rows are replicates. The row a measurement came from is kept for writing tables back.
 
 use super::experiments::{Conditions, Planned, Resolver, is_or_are};

@@ -2,9 +2,9 @@
 //!
 //! Both versions are read into one [`Problem`]: a version 1 condition pair becomes an [`Experiment`] of one or two periods.
 //!
-//! [`read`] goes through the files in order, each step in its file: `yaml` (problem file), `table` (tab-separated values),
-//! `parameters`, `observables`, `experiments` (conditions, experiments), `population` (tables of `nlme`), `measurements`, `lint`
-//! (what concerns several tables). Nothing here knows the SBML model: whether the names in formulas exist is for the
+//! [`read`] goes through the files in order, each step in its file: `yaml` and `problem_file`, `table` (tab-separated values),
+//! `parameters`, `observables`, `experiments` (conditions, experiments), `statistics` (events and composite statistics of
+//! `nlme`), `measurements` with `population` (columns of `nlme`), `random_effects`, `lint` (what concerns several tables). Nothing here knows the SBML model: whether the names in formulas exist is for the
 //! room `model` to say. `write` puts simulations beside the data.
 //!
 //! To add a column: its table's file, and the field in `problem`. To add a message: a free code in the table below, at one
@@ -37,6 +37,7 @@
 //! | P0115 | a lower bound is above the upper bound |
 //! | P0116 | a logarithmic scale with negative bounds |
 //! | P0117 | wrong number of prior parameters |
+//! | P0118 | an identifier that is a word of formulas |
 //! | P0119 | a condition table of the other version |
 //! | P0202 | undefined experiment |
 //! | P0203 | undefined observable |
@@ -89,6 +90,9 @@
 //! | P0514 | warning: unused experiments |
 //! | P0515 | warning: unknown hint value |
 //! | P0516 | warning: unknown hint |
+//! | P0517 | warning: a declared placeholder is not used |
+//!
+//! P0301 is kept for symbols of formulas that neither the model nor a table defines; the room `model` raises it.
 
 mod experiments;
 mod formula;
@@ -98,7 +102,10 @@ mod observables;
 mod parameters;
 mod population;
 pub mod problem;
+mod problem_file;
+mod random_effects;
 mod read;
+mod statistics;
 pub mod table;
 mod write;
 
@@ -106,7 +113,7 @@ pub use write::write_simulations;
 mod yaml;
 
 pub use problem::*;
-pub use read::read;
+pub use read::{read, read_what_is_there};
 
 use crate::diag::{Diagnostic, Span};
 

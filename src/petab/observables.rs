@@ -1,10 +1,10 @@
 //! The observable table (v1 "Observables table", v2 "Observable Table"): formulas, noise, placeholders.
 //!
 //! Placeholders of version 1 are recognised by name: `observableParameter{n}_{observableId}` and
-//! `noiseParameter{n}_{observableId}` with this row's own id; such a name with another id is an ordinary parameter
-//! (PETAB.md rule 14). They are numbered from 1 and taken in numeric order. Version 2 declares placeholders in columns.
+//! `noiseParameter{n}_{observableId}` with this row's own id; such a name with another id is an ordinary parameter.
+//! They are numbered from 1 and taken in numeric order. Version 2 declares placeholders in columns.
 
-use super::table::Table;
+use super::table::{self, Table, is_id};
 use super::{Formula, NoiseDistribution, Observable, Version, formula};
 use crate::diag::{Diagnostic, Diagnostics};
 use rustc_hash::FxHashMap;
@@ -48,10 +48,27 @@ fn read_table(table: &Table, version: Version, complete: &mut bool, d: &mut Diag
             ],
             Version::V2 => placeholders.map(|column| {
                 let cell = cell(column);
-                let names = cell.text().split(';').map(str::trim).filter(|p| !p.is_empty());
-                names.map(str::to_string).collect()
+                let names = cell.text().split(';').map(str::trim).filter(|p| !p.is_empty() && !cell.is_missing());
+                let names: Vec<String> = names.map(str::to_string).collect();
+                for name in names.iter().filter(|name| !is_id(name)) {
+                    table::invalid_id(name, &cell.span(), "a placeholder", d);
+                }
+                names
             }),
         };
+        if version == Version::V2 {
+            let declared = [(&observable_placeholders, placeholders[0]), (&noise_placeholders, placeholders[1])];
+            for (name, column) in declared.iter().flat_map(|(names, column)| names.iter().map(move |name| (name, *column))) {
+                let mut used = false;
+                [&formula, &noise].iter().for_each(|f| formula::names(f, &mut |other, _| used |= other == name));
+                if !used {
+                    d.push(
+                        Diagnostic::warning("P0517", format!("the placeholder `{name}` is not used"))
+                            .at(&cell(column).span(), "declared here, but in none of the row's formulas"),
+                    );
+                }
+            }
+        }
         observables.push(Observable {
             id: id.to_string(),
             name: Some(cell(name)).filter(|c| !c.is_missing()).map(|c| c.text().to_string()),

@@ -45,10 +45,10 @@ pub fn read(tables: &[Table], version: Version, hyper: bool, complete: &mut bool
 
 fn read_table(table: &Table, version: Version, hyper: bool, complete: &mut bool, d: &mut Diagnostics) -> Vec<Parameter> {
     let v1 = version == Version::V1;
-    let old = "`parameterScale` is PEtab v1, which this problem's format_version does not say";
+    let v2 = [("priorDistribution", "`priorDistribution` is PEtab v2, which has no `parameterScale`; this problem says format_version 1")];
     let id = table.require("parameterId", &[], d);
     let estimate = table.require("estimate", &[], d);
-    let scale = if v1 { table.require("parameterScale", &[("priorDistribution", old)], d) } else { None };
+    let scale = if v1 { table.require("parameterScale", &v2, d) } else { None };
     let (Some(id), Some(estimate)) = (id, estimate) else {
         *complete = false;
         return Vec::new();
@@ -128,7 +128,7 @@ fn read_estimate(cell: &Cell, version: Version, d: &mut Diagnostics) -> Option<b
             None
         }
         Ok(value) => value,
-        Err(()) => None,
+        Err(_) => None,
     }
 }
 

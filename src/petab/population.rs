@@ -1,14 +1,12 @@
-//! The extension `nlme` (NLME.md 4.4 and 4.5): extra columns of the measurement table, random effects and their covariance,
-//! events, composite statistics. Hyperparameters have the parameter table's columns: `parameters.rs`.
+//! The extra columns that the extension `nlme` gives the measurement table (specification of the extension, section
+//! "Measurement table"): kinds of data, individuals, events, censoring, population statistics, weights.
 
-use super::experiments::undefined_experiment;
 use super::measurements::Context;
-use super::table::{Cell, Repeated, Table, duplicate, is_id, listing, parse_number};
-use super::{
-    Censoring, CompositeStatistic, CovarianceEntry, CovarianceKind, CovarianceValue, DataKind, Direction, EventTrigger, Experiment, Functional,
-    Individual, Measurement, Observable, Override, Parameter, PopulationStatistic, RandomEffect, Statistic, Transformation, formula, unsupported,
-};
-use crate::diag::{Diagnostic, Diagnostics, Span, nearest};
+use super::random_effects::undefined_parameter;
+use super::statistics::undefined_observable;
+use super::table::{Cell, Repeated, Table, is_id, listing, parse_number};
+use super::{Censoring, CompositeStatistic, DataKind, EventTrigger, Individual, Measurement, Override, PopulationStatistic, Statistic};
+use crate::diag::{Diagnostic, Diagnostics, Span};
 use crate::expr::AstKind;
 use rustc_hash::FxHashMap;
 
@@ -20,11 +18,21 @@ pub struct Known<'a> {
     pub statistics: &'a [CompositeStatistic],
 }
 
-/// Columns that only this extension gives a meaning.
-const COLUMNS: [&str; 11] = [
-    "dataType", "individualId", "groupId", "eventId", "censoring", "measurementUpper", "statistic", "observableId2", "sampleSize", "statisticSd",
-    "weight",
+/// Columns that only this extension gives a meaning. (`groupId` is read with random effects of level `group`, which are
+/// not supported.)
+const COLUMNS: [&str; 10] = [
+    "dataType", "individualId", "eventId", "censoring", "measurementUpper", "statistic", "observableId2", "sampleSize", "statisticSd", "weight",
 ];
+const DATA_TYPE: usize = 0;
+const INDIVIDUAL_ID: usize = 1;
+const EVENT_ID: usize = 2;
+const CENSORING: usize = 3;
+const MEASUREMENT_UPPER: usize = 4;
+const STATISTIC: usize = 5;
+const OBSERVABLE_ID_2: usize = 6;
+const SAMPLE_SIZE: usize = 7;
+const STATISTIC_SD: usize = 8;
+const WEIGHT: usize = 9;
 
 /// The individuals while the measurement tables are read.
 #[derive(Default)]
@@ -74,9 +82,8 @@ impl<'a> RowReader<'a> {
         RowReader { table, columns, known }
     }
 
-    fn cell(&self, row: usize, name: &str) -> Cell<'a> {
-        let column = COLUMNS.iter().position(|c| *c == name).and_then(|i| self.columns[i]);
-        self.table.cell(row, column)
+    fn cell(&self, row: usize, column: usize) -> Cell<'a> {
+        self.table.cell(row, self.columns[column])
     }
 
     /// Completes `measurement`; `None` if the row cannot be used, which has been reported.
@@ -90,8 +97,8 @@ impl<'a> RowReader<'a> {
         d: &mut Diagnostics,
     ) -> Option<()> {
         let Some(known) = self.known else { return Some(()) };
-        let cell = |name| self.cell(row, name);
-        let kind = cell("dataType").word(
+        let cell = |column| self.cell(row, column);
+        let kind = cell(DATA_TYPE).word(
             &[
                 ("typical", Type::Typical),
                 ("trajectory", Type::Trajectory),
@@ -105,7 +112,7 @@ impl<'a> RowReader<'a> {
         let kind = kind.ok()?.unwrap_or(Type::Typical);
         measurement.censoring = self.censoring(row, measurement.value, d)?;
         measurement.weight = self.weight(row, repeated, d)?;
-        let id = cell("individualId").optional_id(d);
+        let id = cell(INDIVIDUAL_ID).optional_id(d);
         measurement.kind = match kind {
             Type::Typical => DataKind::Typical,
             Type::Trajectory | Type::TimeToEvent => {
@@ -113,7 +120,7 @@ impl<'a> RowReader<'a> {
                     self.needs_individual(row, kind, repeated);
                     return None;
                 };
-                let individual = individuals.index(id, measurement, &cell("individualId"), repeated);
+                let individual = individuals.index(id, measurement, &cell(INDIVIDUAL_ID), repeated);
                 if kind == Type::Trajectory {
                     DataKind::Trajectory { individual }
                 } else {
@@ -122,7 +129,7 @@ impl<'a> RowReader<'a> {
             }
             Type::Snapshot => {
                 if let Some(id) = id {
-                    individuals.snapshots.entry(id.to_string()).or_insert_with(|| cell("individualId").span());
+                    individuals.snapshots.entry(id.to_string()).or_insert_with(|| cell(INDIVIDUAL_ID).span());
                 }
                 DataKind::Snapshot { individual: id.map(str::to_string) }
             }
@@ -130,8 +137,8 @@ impl<'a> RowReader<'a> {
                 if id.is_some() {
                     repeated.push("population row with individual", || {
                         Diagnostic::error("P0404", "a row about the population names an individual")
-                            .at(&cell("individualId").span(), "expected nothing")
-                            .also(&cell("dataType").span(), "a statistic of many individuals")
+                            .at(&cell(INDIVIDUAL_ID).span(), "expected nothing")
+                            .also(&cell(DATA_TYPE).span(), "a statistic of many individuals")
                     });
                 }
                 let statistic = self.statistic(row, kind, known, repeated, context, d)?;
@@ -143,12 +150,12 @@ impl<'a> RowReader<'a> {
 
     fn censoring(&self, row: usize, value: f64, d: &mut Diagnostics) -> Option<Censoring> {
         const WORDS: [(&str, u8); 4] = [("none", 0), ("right", 1), ("left", 2), ("interval", 3)];
-        Some(match self.cell(row, "censoring").word(&WORDS, d).ok()?.unwrap_or(0) {
+        Some(match self.cell(row, CENSORING).word(&WORDS, d).ok()?.unwrap_or(0) {
             0 => Censoring::None,
             1 => Censoring::Right,
             2 => Censoring::Left,
             _ => {
-                let cell = self.cell(row, "measurementUpper");
+                let cell = self.cell(row, MEASUREMENT_UPPER);
                 let upper = cell.optional_number(d).ok()?;
                 let Some(upper) = upper.filter(|upper| *upper > value) else {
                     d.push(
@@ -163,7 +170,7 @@ impl<'a> RowReader<'a> {
     }
 
     fn weight(&self, row: usize, repeated: &mut Repeated, d: &mut Diagnostics) -> Option<f64> {
-        let cell = self.cell(row, "weight");
+        let cell = self.cell(row, WEIGHT);
         let weight = cell.optional_number(d).ok()?.filter(|w| !w.is_nan()).unwrap_or(1.0);
         if !(weight >= 0.0 && weight.is_finite()) {
             cell.not_a_number("a number that is not negative", d);
@@ -183,7 +190,7 @@ impl<'a> RowReader<'a> {
         let name = if kind == Type::Trajectory { "trajectory" } else { "time_to_event" };
         repeated.push(format!("needs individual {name}"), || {
             Diagnostic::error("P0403", format!("a `{name}` row needs an individual"))
-                .at(&self.cell(row, "dataType").span(), "`individualId` is empty in this row")
+                .at(&self.cell(row, DATA_TYPE).span(), "`individualId` is empty in this row")
                 .help("rows with the same `individualId` share one draw of the random effects")
         });
     }
@@ -197,7 +204,7 @@ impl<'a> RowReader<'a> {
         context: &Context,
         d: &mut Diagnostics,
     ) -> Option<String> {
-        let cell = self.cell(row, "eventId");
+        let cell = self.cell(row, EVENT_ID);
         let name = cell.optional_id(d);
         if name.is_none_or(|name| known.events.iter().all(|e| e.id != name)) {
             let ids = || known.events.iter().map(|e| e.id.as_str());
@@ -235,7 +242,7 @@ impl<'a> RowReader<'a> {
     }
 
     fn statistic(&self, row: usize, kind: Type, known: &Known, repeated: &mut Repeated, context: &Context, d: &mut Diagnostics) -> Option<PopulationStatistic> {
-        let cell = self.cell(row, "statistic");
+        let cell = self.cell(row, STATISTIC);
         let built_in: &[&str] = match kind {
             Type::Bulk => &["mean", "fraction_event"],
             _ => &["mean", "variance", "sd", "covariance", "log_variance"],
@@ -256,7 +263,7 @@ impl<'a> RowReader<'a> {
         } else if known.statistics.iter().any(|s| s.id == name) {
             Statistic::Composite(name.to_string())
         } else {
-            let place = if cell.column_name().is_empty() { self.cell(row, "dataType") } else { cell };
+            let place = if cell.column_name().is_empty() { self.cell(row, DATA_TYPE) } else { cell };
             let candidates = || built_in.iter().copied().chain(known.statistics.iter().map(|s| s.id.as_str()));
             repeated.push(format!("statistic {name}"), || {
                 let message = if name.is_empty() { "a `snapshot_statistic` row names no statistic".to_string() } else { format!("undefined statistic `{name}`") };
@@ -266,13 +273,13 @@ impl<'a> RowReader<'a> {
             });
             return None;
         };
-        let size_cell = self.cell(row, "sampleSize");
+        let size_cell = self.cell(row, SAMPLE_SIZE);
         let size = size_cell.optional_number(d).ok()?;
         if size.is_some_and(|n| n < 1.0 || n.fract() != 0.0) {
             size_cell.not_a_number("a positive whole number", d);
             return None;
         }
-        let sd_cell = self.cell(row, "statisticSd");
+        let sd_cell = self.cell(row, STATISTIC_SD);
         let sd = match parse_number(sd_cell.text()) {
             _ if sd_cell.is_missing() => None,
             Some(sd) if sd > 0.0 => Some(Override::Number(sd)),
@@ -291,7 +298,7 @@ impl<'a> RowReader<'a> {
         let composite = matches!(statistic, Statistic::Composite(_));
         let optional = kind == Type::Bulk && statistic == Statistic::Mean;
         if sd.is_none() && !optional && (composite || size.is_none_or(|n| n < 2.0)) {
-            let place = if sd_cell.column_name().is_empty() { self.cell(row, "dataType") } else { sd_cell };
+            let place = if sd_cell.column_name().is_empty() { self.cell(row, DATA_TYPE) } else { sd_cell };
             let expected = if composite { "`statisticSd`, because the statistic is composite" } else { "`statisticSd`, or a `sampleSize` of at least 2" };
             repeated.push(format!("precision {name}"), || {
                 Diagnostic::error("P0413", format!("the precision of the statistic `{name}` is not known")).at(&place.span(), format!("expected {expected}"))
@@ -301,31 +308,14 @@ impl<'a> RowReader<'a> {
     }
 
     fn second_observable(&self, row: usize, context: &Context, repeated: &mut Repeated) -> Option<usize> {
-        let cell = self.cell(row, "observableId2");
+        let cell = self.cell(row, OBSERVABLE_ID_2);
         let found = context.observables.iter().position(|o| o.id == cell.text());
         if found.is_none() {
-            let place = if cell.column_name().is_empty() { self.cell(row, "statistic") } else { cell };
-            second_undefined(cell.text(), &place.span(), context.observables, repeated);
+            let place = if cell.column_name().is_empty() { self.cell(row, STATISTIC) } else { cell };
+            undefined_observable(cell.text(), &place.span(), context.observables, repeated);
         }
         found
     }
-}
-
-fn second_undefined(name: &str, span: &Span, observables: &[Observable], repeated: &mut Repeated) {
-    repeated.push(format!("second observable {name}"), || {
-        let message = if name.is_empty() { "a covariance needs a second observable".to_string() } else { format!("a statistic refers to an undefined observable `{name}`") };
-        Diagnostic::error("P0417", message)
-            .at(span, "not in the observable table")
-            .suggest(name, observables.iter().map(|o| o.id.as_str()))
-    });
-}
-
-fn undefined_parameter<'n>(name: &str, span: &Span, known: impl Iterator<Item = &'n str>, repeated: &mut Repeated) {
-    repeated.push(format!("nlme parameter {name}"), || {
-        Diagnostic::error("P0407", format!("undefined parameter `{name}`"))
-            .at(span, "neither in the parameter table nor in a hyperparameter table")
-            .suggest(name, known)
-    });
 }
 
 impl Individuals {
@@ -374,382 +364,5 @@ impl Individuals {
                 );
             }
         }
-    }
-}
-
-/// Reads the event tables.
-pub fn read_events(tables: &[Table], d: &mut Diagnostics) -> Vec<EventTrigger> {
-    let mut events: Vec<EventTrigger> = Vec::new();
-    for table in tables {
-        let (Some(id), Some(trigger)) = (table.require("eventId", &[], d), table.require("triggerFormula", &[], d)) else { continue };
-        let optional = ["direction", "occurrence", "sbmlEventId", "armedFrom"].map(|name| table.find(name));
-        for row in 0..table.rows() {
-            let [direction, occurrence, sbml, armed] = optional.map(|column| table.cell(row, column));
-            let id_cell = table.cell(row, Some(id));
-            for (cell, construct) in [(sbml, "the link of an observed event to an SBML event"), (armed, "`armedFrom` of an event")] {
-                if !cell.is_missing() {
-                    d.push(unsupported(&cell.span(), construct, "give a trigger formula that is true only then"));
-                }
-            }
-            let trigger = formula::read(&table.cell(row, Some(trigger)), d);
-            let direction = direction.word(&[("up", Direction::Up), ("down", Direction::Down), ("any", Direction::Any)], d);
-            let occurrence = match occurrence.text() {
-                "" | "first" => 1,
-                text => text.parse().ok().filter(|n| *n > 0).unwrap_or_else(|| {
-                    occurrence.not_a_number("`first` or a positive whole number", d);
-                    1
-                }),
-            };
-            let (Some(id), Some(trigger), Ok(direction)) = (id_cell.id(d), trigger, direction) else { continue };
-            if let Some(first) = events.iter().find(|e| e.id == id) {
-                duplicate("event", id, &id_cell.span(), &first.span, d);
-                continue;
-            }
-            let direction = direction.unwrap_or(Direction::Any);
-            events.push(EventTrigger { id: id.to_string(), trigger, direction, occurrence, span: id_cell.span() });
-        }
-    }
-    events
-}
-
-/// Reads the tables of composite statistics.
-pub fn read_statistics(tables: &[Table], observables: &[Observable], d: &mut Diagnostics) -> Vec<CompositeStatistic> {
-    const BUILT_IN: [&str; 6] = ["mean", "variance", "sd", "covariance", "log_variance", "fraction_event"];
-    let mut statistics: Vec<CompositeStatistic> = Vec::new();
-    let mut repeated = Repeated::default();
-    for table in tables {
-        let (Some(id), Some(formula)) = (table.require("statisticId", &[], d), table.require("formula", &[], d)) else { continue };
-        for row in 0..table.rows() {
-            let id_cell = table.cell(row, Some(id));
-            let statistic = composite(&table.cell(row, Some(formula)), observables, &mut repeated, d);
-            let (Some(id), Some((formula, functionals))) = (id_cell.id(d), statistic) else { continue };
-            if BUILT_IN.contains(&id) {
-                d.push(
-                    Diagnostic::error("P0418", format!("a composite statistic cannot be called `{id}`"))
-                        .at(&id_cell.span(), "the name of a built-in statistic"),
-                );
-            }
-            if let Some(first) = statistics.iter().find(|s| s.id == id) {
-                duplicate("statistic", id, &id_cell.span(), &first.span, d);
-                continue;
-            }
-            statistics.push(CompositeStatistic { id: id.to_string(), formula, functionals, span: id_cell.span() });
-        }
-    }
-    repeated.finish(d);
-    statistics
-}
-
-/// Takes the functionals out of a composite statistic and reads what is left as PEtab math.
-///
-/// A call such as `mean(obs)` is overwritten by a name `_f0` and blanks, so that places in the formula stay right.
-fn composite(cell: &Cell, observables: &[Observable], repeated: &mut Repeated, d: &mut Diagnostics) -> Option<(super::Formula, Vec<Functional>)> {
-    let text = cell.text();
-    let span = cell.span();
-    let mut rest = text.to_string();
-    let mut functionals: Vec<Functional> = Vec::new();
-    let mut at = 0;
-    while at < text.len() {
-        let word = text[at..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').count();
-        if word == 0 {
-            at += text[at..].chars().next().map_or(1, char::len_utf8);
-            continue;
-        }
-        let (name, start) = (&text[at..at + word], at);
-        at += word;
-        let open = text[at..].len() - text[at..].trim_start().len() + at;
-        if !["mean", "mean_at", "var", "cov", "quantile"].contains(&name) || !text[open..].starts_with('(') {
-            continue;
-        }
-        let close = text[open..].find(')').map_or(text.len(), |i| open + i);
-        let mut arguments = Vec::new();
-        let mut offset = open + 1;
-        for argument in text[open + 1..close].split(',') {
-            let blanks = argument.len() - argument.trim_start().len();
-            arguments.push((argument.trim(), offset + blanks));
-            offset += argument.len() + 1;
-        }
-        let mut observable = |index: usize| {
-            let (name, place) = *arguments.get(index)?;
-            let found = observables.iter().position(|o| o.id == name);
-            match found {
-                None => second_undefined(name, &span.part(place..place + name.len()), observables, repeated),
-                Some(found) if !observables[found].observable_placeholders.is_empty() => {
-                    d.push(unsupported(&span.part(place..place + name.len()), "a statistic of an observable with placeholders", "use an observable without placeholders"));
-                }
-                Some(_) => {}
-            }
-            found
-        };
-        let number = |index: usize| arguments.get(index).and_then(|a| parse_number(a.0)).filter(|v| v.is_finite());
-        let functional = match (name, arguments.len()) {
-            ("mean", 1) => observable(0).map(|observable| Functional::Mean { observable, time: None }),
-            ("mean_at", 2) if number(1).is_some() => observable(0).map(|observable| Functional::Mean { observable, time: number(1) }),
-            ("var", 1) => observable(0).map(Functional::Variance),
-            ("cov", 2) => observable(0).zip(observable(1)).map(|(a, b)| Functional::Covariance(a, b)),
-            ("quantile", 2) if number(1).is_some_and(|p| p > 0.0 && p < 1.0) => observable(0).zip(number(1)).map(|(o, p)| Functional::Quantile(o, p)),
-            _ => {
-                d.push(
-                    Diagnostic::error("P0419", format!("`{name}` has the wrong arguments"))
-                        .at(&span.part(start..(close + 1).min(text.len())), "expected mean(obs), mean_at(obs, time), var(obs), cov(obs, obs) or quantile(obs, p)"),
-                );
-                return None;
-            }
-        };
-        let functional = functional?;
-        let index = functionals.iter().position(|f| *f == functional).unwrap_or_else(|| {
-            functionals.push(functional);
-            functionals.len() - 1
-        });
-        rest.replace_range(start..close + 1, &format!("{:width$}", format!("_f{index}"), width = close + 1 - start));
-        at = close + 1;
-    }
-    if cell.is_empty() {
-        cell.empty("a formula", d);
-        return None;
-    }
-    let formula = formula::parse(rest.trim_end(), span, d)?;
-    Some((formula, functionals))
-}
-
-/// Reads the random-effect tables. `version_ids` are the ids an effect can be restricted to.
-pub fn read_random_effects(
-    tables: &[Table],
-    parameters: &[Parameter],
-    experiments: &[Experiment],
-    defined: &[&str],
-    d: &mut Diagnostics,
-) -> Vec<RandomEffect> {
-    let mut effects: Vec<RandomEffect> = Vec::new();
-    let mut repeated = Repeated::default();
-    for table in tables {
-        let columns = ["randomEffectId", "targetId", "transformation"].map(|name| table.require(name, &[], d));
-        let [Some(id), Some(target), Some(transformation)] = columns else { continue };
-        let optional = ["level", "distribution", "experimentIds"].map(|name| table.find(name));
-        for row in 0..table.rows() {
-            let [level, distribution, restricted] = optional.map(|column| table.cell(row, column));
-            let (id_cell, target_cell, kind_cell) = (table.cell(row, Some(id)), table.cell(row, Some(target)), table.cell(row, Some(transformation)));
-            if level.word(&[("individual", false), ("group", true)], d) == Ok(Some(true)) {
-                d.push(unsupported(&level.span(), "a random effect of level `group`", "use `individual`"));
-            }
-            if let Ok(Some(true)) = distribution.word(&[("normal", false), ("t", true), ("mixture", true)], d) {
-                d.push(unsupported(&distribution.span(), &format!("a random effect with the distribution `{}`", distribution.text()), "use `normal`"));
-            }
-            let (id, target) = (id_cell.id(d), target_cell.id(d));
-            let kind = read_transformation(&kind_cell, d);
-            let target_index = target.and_then(|target| {
-                let found = parameters.iter().position(|p| p.id == target && !p.hyper);
-                if found.is_none() {
-                    let place = target_cell.span();
-                    undefined_parameter(target, &place, parameters.iter().filter(|p| !p.hyper).map(|p| p.id.as_str()), &mut repeated);
-                }
-                found
-            });
-            let mut only = None;
-            if !restricted.is_missing() {
-                let mut list = Vec::new();
-                for name in restricted.text().split(';').map(str::trim).filter(|n| !n.is_empty()) {
-                    if !defined.contains(&name) {
-                        undefined_experiment(name, &restricted.span(), defined.iter().copied(), &mut repeated);
-                    }
-                    let named = |e: &Experiment| e.conditions.as_ref().map_or(e.id.as_str(), |c| c.1.as_str()) == name;
-                    list.extend(experiments.iter().enumerate().filter(|(_, e)| named(e)).map(|(i, _)| i));
-                }
-                list.sort_unstable();
-                list.dedup();
-                only = Some(list);
-            }
-            let (Some(id), Some(target), Some(transformation)) = (id, target_index, kind) else { continue };
-            check_target(&parameters[target], transformation, &kind_cell, d);
-            if let Some(first) = effects.iter().find(|e| e.id == id) {
-                duplicate("random effect", id, &id_cell.span(), &first.span, d);
-                continue;
-            }
-            effects.push(RandomEffect { id: id.to_string(), target, transformation, experiments: only, span: id_cell.span() });
-        }
-    }
-    repeated.finish(d);
-    effects
-}
-
-fn read_transformation(cell: &Cell, d: &mut Diagnostics) -> Option<Transformation> {
-    if let Some(limits) = cell.text().strip_prefix("logit;") {
-        let limits: Vec<f64> = limits.split(';').filter_map(|t| parse_number(t.trim())).collect();
-        if let [lower, upper] = limits[..]
-            && lower < upper
-        {
-            return Some(Transformation::Logit(lower, upper));
-        }
-        cell.not_a_number("`logit;lower;upper` with lower below upper", d);
-        return None;
-    }
-    match cell.word(&[("additive", Transformation::Additive), ("log", Transformation::Log), ("logit;lower;upper", Transformation::Additive)], d) {
-        Ok(None) => {
-            cell.empty("`additive`, `log` or `logit;lower;upper`", d);
-            None
-        }
-        Ok(found) => found,
-        Err(()) => None,
-    }
-}
-
-/// The nominal value must be inside the transformation's domain.
-fn check_target(parameter: &Parameter, transformation: Transformation, cell: &Cell, d: &mut Diagnostics) {
-    let (lower, upper) = match transformation {
-        Transformation::Additive => return,
-        Transformation::Log => (0.0, f64::INFINITY),
-        Transformation::Logit(lower, upper) => (lower, upper),
-    };
-    if let Some(value) = parameter.nominal.filter(|v| *v <= lower || *v >= upper) {
-        d.push(
-            Diagnostic::error("P0420", format!("the nominal value {value} of `{}` is outside the domain of the random effect's transformation", parameter.id))
-                .at(&cell.span(), format!("expected a value between {lower} and {upper}"))
-                .also(&parameter.span, "the parameter"),
-        );
-    }
-}
-
-/// Reads the covariance tables and checks that the covariance is complete and positive definite at the nominal values.
-pub fn read_covariance(tables: &[Table], effects: &[RandomEffect], parameters: &[Parameter], d: &mut Diagnostics) -> Vec<CovarianceEntry> {
-    let mut entries: Vec<CovarianceEntry> = Vec::new();
-    let mut repeated = Repeated::default();
-    let mut complete = true;
-    for table in tables {
-        let columns = ["rowId", "colId", "kind", "value"].map(|name| table.require(name, &[], d));
-        let [Some(row_id), Some(column_id), Some(kind), Some(value)] = columns else {
-            complete = false;
-            continue;
-        };
-        for row in 0..table.rows() {
-            let cell = |column| table.cell(row, Some(column));
-            let mut effect = |cell: Cell, d: &mut Diagnostics| {
-                let name = cell.id(d)?;
-                let found = effects.iter().position(|e| e.id == name);
-                if found.is_none() {
-                    repeated.push(format!("effect {name}"), || {
-                        Diagnostic::error("P0406", format!("undefined random effect `{name}`"))
-                            .at(&cell.span(), "not in the random-effect table")
-                            .suggest(name, effects.iter().map(|e| e.id.as_str()))
-                    });
-                }
-                found
-            };
-            let (first, second) = (effect(cell(row_id), d), effect(cell(column_id), d));
-            use CovarianceKind::*;
-            let words = [("sd", Sd), ("var", Var), ("log_var", LogVar), ("corr", Corr), ("chol", Chol)];
-            let kind_cell = cell(kind);
-            let kind = kind_cell.word(&words, d).ok().flatten();
-            if kind_cell.is_missing() {
-                kind_cell.empty("sd, var, log_var, corr or chol", d);
-            }
-            let value_cell = cell(value);
-            let value = match parse_number(value_cell.text()).filter(|v| v.is_finite()) {
-                Some(number) => Some(CovarianceValue::Number(number)),
-                None if is_id(value_cell.text()) => {
-                    let found = parameters.iter().position(|p| p.id == value_cell.text());
-                    if found.is_none() {
-                        undefined_parameter(value_cell.text(), &value_cell.span(), parameters.iter().map(|p| p.id.as_str()), &mut repeated);
-                    }
-                    found.map(CovarianceValue::Parameter)
-                }
-                None => {
-                    value_cell.not_a_number("a number or a hyperparameter", d);
-                    None
-                }
-            };
-            let (Some(first), Some(second), Some(kind), Some(value)) = (first, second, kind, value) else {
-                complete = false;
-                continue;
-            };
-            let diagonal = first == second;
-            let wrong = match kind {
-                Sd | Var | LogVar if !diagonal => Some("only entries with equal rowId and colId have this kind"),
-                Corr if diagonal => Some("a correlation is between two random effects"),
-                Chol if first < second => Some("`chol` entries form the lower triangle: rowId comes after colId in the random-effect table"),
-                _ if entries.first().is_some_and(|e| (e.kind == Chol) != (kind == Chol)) => Some("`chol` entries cannot be mixed with other kinds"),
-                _ => None,
-            };
-            if let Some(reason) = wrong {
-                d.push(Diagnostic::error("P0421", format!("`{}` cannot be used for this entry of the covariance", kind_cell.text())).at(&kind_cell.span(), reason));
-                complete = false;
-                continue;
-            }
-            if let Some(other) = entries.iter().find(|e| (e.row, e.column) == (first, second) || (e.row, e.column) == (second, first)) {
-                duplicate("covariance entry", &format!("{}, {}", effects[first].id, effects[second].id), &cell(row_id).span(), &other.span, d);
-                complete = false;
-                continue;
-            }
-            entries.push(CovarianceEntry { row: first, column: second, kind, value, span: value_cell.span() });
-        }
-    }
-    repeated.finish(d);
-    for (index, effect) in effects.iter().enumerate() {
-        if complete && !entries.iter().any(|e| e.row == index && e.column == index) {
-            complete = false;
-            d.push(
-                Diagnostic::error("P0408", format!("the random effect `{}` has no variance", effect.id))
-                    .at(&effect.span, "no entry of the covariance table has it as rowId and colId")
-                    .help(format!("add a row `{}`, `{}`, sd, and a number or a hyperparameter", effect.id, effect.id)),
-            );
-        }
-    }
-    if complete {
-        check_definite(&entries, effects, parameters, d);
-    }
-    entries
-}
-
-/// The covariance at the nominal values must be positive definite. Entries without a nominal value leave it undecided.
-fn check_definite(entries: &[CovarianceEntry], effects: &[RandomEffect], parameters: &[Parameter], d: &mut Diagnostics) {
-    let size = effects.len();
-    let mut matrix = nalgebra::DMatrix::<f64>::zeros(size, size);
-    let value = |e: &CovarianceEntry| match e.value {
-        CovarianceValue::Number(value) => Some(value),
-        CovarianceValue::Parameter(index) => parameters[index].nominal,
-    };
-    let mut worst: Option<&CovarianceEntry> = None;
-    for entry in entries.iter().filter(|e| e.row == e.column || e.kind == CovarianceKind::Chol) {
-        let Some(value) = value(entry) else { return };
-        matrix[(entry.row, entry.column)] = match entry.kind {
-            CovarianceKind::Sd => value * value,
-            CovarianceKind::LogVar => value.exp(),
-            _ => value,
-        };
-        if entry.row == entry.column && (value <= 0.0 && entry.kind != CovarianceKind::LogVar) {
-            worst = Some(entry);
-        }
-    }
-    for entry in entries.iter().filter(|e| e.kind == CovarianceKind::Corr) {
-        let Some(value) = value(entry) else { return };
-        let covariance = value * (matrix[(entry.row, entry.row)] * matrix[(entry.column, entry.column)]).sqrt();
-        matrix[(entry.row, entry.column)] = covariance;
-        matrix[(entry.column, entry.row)] = covariance;
-        if value.abs() >= 1.0 {
-            worst = Some(entry);
-        }
-    }
-    let factor = entries.first().is_some_and(|e| e.kind == CovarianceKind::Chol);
-    let definite = worst.is_none() && (factor || matrix.cholesky().is_some());
-    if !definite && let Some(entry) = worst.or(entries.last()) {
-        d.push(
-            Diagnostic::error("P0415", "the covariance of the random effects is not positive definite at the nominal values")
-                .at(&entry.span, if entry.row == entry.column { "expected a positive value" } else { "together with the other entries" }),
-        );
-    }
-}
-
-/// Known words of the hints `individual_integration` and `population_integration`; others are passed on with a warning.
-pub fn check_hint(key: &str, word: &str, span: &Span, d: &mut Diagnostics) {
-    let known: &[&str] = match key {
-        "individual_integration" => &["laplace", "gauss_newton", "gauss_hermite", "importance"],
-        _ => &["sobol", "gauss_hermite", "monte_carlo"],
-    };
-    if !known.contains(&word) {
-        let mut diagnostic = Diagnostic::warning("P0515", format!("the hint `{key}: {word}` is not known"))
-            .at(span, format!("known: {}", known.join(", ")));
-        if let Some(near) = nearest(word, known.iter().copied()) {
-            diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
-        }
-        d.push(diagnostic);
     }
 }

@@ -172,6 +172,9 @@ pub struct Experiment {
 }
 
 /// One period of an experiment.
+///
+/// In version 2 changes stay in force in later periods. In version 1 (`Experiment::conditions` is `Some`) a parameter that
+/// the pre-equilibration changes and the simulation condition does not has the model's value again at time 0.
 #[derive(Debug, Clone)]
 pub struct Period {
     /// Start (v1: -inf or 0).
@@ -231,7 +234,7 @@ pub struct Measurement {
     pub span: Span,
 }
 
-/// Kind of data of a row (NLME.md 4.4).
+/// Kind of data of a row (extension `nlme`, measurement table).
 #[derive(Debug, Clone, PartialEq)]
 pub enum DataKind {
     /// An ordinary PEtab row: the typical individual.
@@ -315,7 +318,7 @@ pub struct Nlme {
     pub statistics: Vec<CompositeStatistic>,
 }
 
-/// An observed event: the time at which a trigger formula crosses 0. It never changes the state (NLME.md 4.5).
+/// An observed event: the time at which a trigger formula crosses 0. It never changes the state.
 #[derive(Debug, Clone)]
 pub struct EventTrigger {
     /// Identifier.
@@ -407,7 +410,7 @@ pub enum Transformation {
     Logit(f64, f64),
 }
 
-/// Kind of a covariance entry (NLME.md 4.5).
+/// Kind of a covariance entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum CovarianceKind {

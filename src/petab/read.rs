@@ -2,8 +2,11 @@
 
 use super::measurements::Context;
 use super::table::Table;
-use super::yaml::{self, FileName, ProblemFile};
-use super::{MeasurementTables, Nlme, Problem, Version, experiments, lint, measurements, observables, parameters, population};
+use super::problem_file::{FileName, NlmeFile, ProblemFile};
+use super::{
+    MeasurementTables, Nlme, Problem, Version, experiments, lint, measurements, observables, parameters, population, problem_file, random_effects,
+    statistics, yaml,
+};
 use crate::diag::{Diagnostic, Diagnostics, Source, Span};
 use rustc_hash::FxHashSet;
 use std::path::{Path, PathBuf};
@@ -14,14 +17,20 @@ use std::path::{Path, PathBuf};
 /// In a folder the problem is `problem.yaml`, else the only YAML file. Names of files in messages are written from the same
 /// place as `path`.
 pub fn read(path: &Path, diagnostics: &mut Diagnostics) -> Option<Problem> {
-    let path = find(path, diagnostics)?;
-    let source = load(&path, None, diagnostics)?;
-    let root = yaml::parse(&source, diagnostics)?;
     let mut found = Diagnostics::new();
-    let problem = yaml::read(&source, &root, &mut found).and_then(|file| read_files(&path, &file, &mut found));
+    let problem = read_what_is_there(path, &mut found);
     let failed = found.has_errors();
     diagnostics.append(found);
     problem.filter(|_| !failed)
+}
+
+/// Like [`read`], but gives the parts that could be read even if others have errors, so that the model can be checked in
+/// the same go. Such a problem is incomplete and only good for further checks.
+pub fn read_what_is_there(path: &Path, diagnostics: &mut Diagnostics) -> Option<Problem> {
+    let path = find(path, diagnostics)?;
+    let source = load(&path, None, diagnostics)?;
+    let root = yaml::parse(&source, diagnostics)?;
+    problem_file::read(&source, &root, diagnostics).and_then(|file| read_files(&path, &file, diagnostics))
 }
 
 /// The problem file: `path` itself, or the one in the folder.
@@ -123,7 +132,7 @@ fn read_files(path: &Path, file: &ProblemFile, d: &mut Diagnostics) -> Option<Pr
     let (experiment_tables, mut experiments_complete) = tables("experiment", &file.experiments, d);
     let (mapping_tables, _) = tables("mapping", &file.mappings, d);
     let (measurement_tables, _) = tables("measurement", &file.measurements, d);
-    let none = yaml::NlmeFile::default();
+    let none = NlmeFile::default();
     let extension = file.nlme.as_ref().unwrap_or(&none);
     let (hyper_tables, mut hyper_complete) = tables("hyperparameter", &extension.hyperparameters, d);
     let (effect_tables, effects_complete) = tables("random-effect", &extension.random_effects, d);
@@ -148,8 +157,8 @@ fn read_files(path: &Path, file: &ProblemFile, d: &mut Diagnostics) -> Option<Pr
     lint::mappings(&mapping_tables, d);
     lint::columns(&parameter_tables, &observable_tables, &measurement_tables, version, d);
 
-    let events = population::read_events(&event_tables, d);
-    let statistics = population::read_statistics(&statistic_tables, &observables, d);
+    let events = statistics::read_events(&event_tables, d);
+    let statistics = statistics::read_statistics(&statistic_tables, &observables, d);
     let known = file.nlme.as_ref().map(|_| population::Known { events: &events, statistics: &statistics });
     let ids: Vec<&str> = parameters.iter().map(|p| p.id.as_str()).collect();
     let core_ids: FxHashSet<&str> = ids[..core].iter().copied().collect();
@@ -183,8 +192,8 @@ fn read_files(path: &Path, file: &ProblemFile, d: &mut Diagnostics) -> Option<Pr
         let all = parameters_complete && hyper_complete && experiments_complete && effects_complete && covariance_complete;
         let (mut random_effects, mut covariance) = (Vec::new(), Vec::new());
         if all {
-            random_effects = population::read_random_effects(&effect_tables, &parameters, &measured.experiments, &defined, d);
-            covariance = population::read_covariance(&covariance_tables, &random_effects, &parameters, d);
+            random_effects = random_effects::read(&effect_tables, &parameters, &measured.experiments, &defined, d);
+            covariance = random_effects::read_covariance(&covariance_tables, &random_effects, &parameters, d);
         }
         let individuals = measured.individuals.list;
         Nlme { random_effects, covariance, individuals, defaults: file.defaults.clone(), events, statistics }

@@ -29,6 +29,10 @@ pub struct Table {
     unquoted: FxHashMap<usize, String>,
 }
 
+/// A value could not be read, and a diagnostic says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reported;
+
 /// A cell, or the place where an absent column's cell would be.
 #[derive(Clone, Copy)]
 pub struct Cell<'a> {
@@ -316,7 +320,9 @@ impl<'a> Cell<'a> {
 
     /// Whether nothing or a spelling of "missing" stands here. For cells that hold values.
     pub fn is_missing(&self) -> bool {
-        MISSING.contains(&self.text())
+        let text = self.text();
+        // Most cells hold something else, which the first character shows.
+        text.is_empty() || (matches!(text.as_bytes()[0], b'#' | b'-' | b'1' | b'<' | b'N' | b'n') && MISSING.contains(&text))
     }
 
     /// An identifier, which must be there.
@@ -353,7 +359,7 @@ impl<'a> Cell<'a> {
     }
 
     /// A number or a missing value (`None`). `Err` if it is neither, which has been reported.
-    pub fn optional_number(&self, diagnostics: &mut Diagnostics) -> Result<Option<f64>, ()> {
+    pub fn optional_number(&self, diagnostics: &mut Diagnostics) -> Result<Option<f64>, Reported> {
         if self.is_missing() {
             return Ok(None);
         }
@@ -361,7 +367,7 @@ impl<'a> Cell<'a> {
             Some(value) => Ok(Some(value)),
             None => {
                 self.not_a_number(if self.column_name() == "measurement" { "a finite number" } else { "a number" }, diagnostics);
-                Err(())
+                Err(Reported)
             }
         }
     }
@@ -381,7 +387,7 @@ impl<'a> Cell<'a> {
     }
 
     /// One of a list of words (`None` if the cell is missing). `Err` if it is another word, which has been reported.
-    pub fn word<T: Copy>(&self, words: &[(&str, T)], diagnostics: &mut Diagnostics) -> Result<Option<T>, ()> {
+    pub fn word<T: Copy>(&self, words: &[(&str, T)], diagnostics: &mut Diagnostics) -> Result<Option<T>, Reported> {
         if self.is_missing() {
             return Ok(None);
         }
@@ -396,7 +402,7 @@ impl<'a> Cell<'a> {
                 .at(&self.span(), format!("expected one of {}", listed.join(", ")))
                 .suggest(text, listed.iter().copied()),
         );
-        Err(())
+        Err(Reported)
     }
 
     /// Reports that the cell must not be empty.
