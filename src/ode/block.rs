@@ -149,21 +149,26 @@ fn column_sums<const W: usize>(x: &[f64], w: &[f64], stride: usize, first: usize
     sums
 }
 
-/// The pieces of eight, four or one columns that make up `columns`, which begins and ends at multiples of four or is the only column.
-#[inline(always)]
-fn for_pieces(columns: &Range<usize>, mut wide: impl FnMut(usize), mut narrow: impl FnMut(usize), single: impl FnOnce()) {
-    let mut first = columns.start;
-    while first + WIDE <= columns.end {
-        wide(first);
-        first += WIDE;
-    }
-    if first + NARROW <= columns.end {
-        narrow(first);
-        first += NARROW;
-    }
-    if first < columns.end {
-        single();
-    }
+/// Runs a statement for the pieces of eight, four or one columns that make up a range, which begins and ends at multiples of four or is
+/// the only column. A macro and not a function of closures, because closures are not compiled for the caller's processor.
+macro_rules! for_pieces {
+    ($columns:expr, |$first:ident, $WIDTH:ident| $body:block) => {
+        let (mut $first, end) = ($columns.start, $columns.end);
+        while $first + WIDE <= end {
+            const $WIDTH: usize = WIDE;
+            $body
+            $first += WIDE;
+        }
+        if $first + NARROW <= end {
+            const $WIDTH: usize = NARROW;
+            $body
+            $first += NARROW;
+        }
+        if $first < end {
+            const $WIDTH: usize = 1;
+            $body
+        }
+    };
 }
 
 /// The smallest range of whole pieces that holds `columns`.
@@ -177,22 +182,16 @@ pub fn covering(columns: &Range<usize>, stride: usize) -> Range<usize> {
 /// columns gives not-a-number.
 #[inline(always)]
 pub fn wrms_norm_of(x: &[f64], w: &[f64], stride: usize, columns: &Range<usize>) -> f64 {
-    let largest = Cell::new(0.0);
-    let keep = |first: usize, sums: &[f64]| {
-        for (c, &s) in sums.iter().enumerate() {
+    let mut largest = 0.0;
+    for_pieces!(covering(columns, stride), |first, WIDTH| {
+        for (c, s) in column_sums::<WIDTH>(x, w, stride, first).into_iter().enumerate() {
             // Nothing is greater than NaN, so NaN stays.
-            if columns.contains(&(first + c)) && (s > largest.get() || s.is_nan()) {
-                largest.set(s);
+            if columns.contains(&(first + c)) && (s > largest || s.is_nan()) {
+                largest = s;
             }
         }
-    };
-    for_pieces(
-        &covering(columns, stride),
-        |first| keep(first, &column_sums::<WIDE>(x, w, stride, first)),
-        |first| keep(first, &column_sums::<NARROW>(x, w, stride, first)),
-        || keep(0, &column_sums::<1>(x, w, 1, 0)),
-    );
-    (largest.get() * stride as f64 / x.len() as f64).sqrt()
+    });
+    (largest * stride as f64 / x.len() as f64).sqrt()
 }
 
 /// [`wrms_norm_of`] all columns of a block.
@@ -228,10 +227,11 @@ pub fn all_finite(x: &[f64]) -> bool {
 }
 
 #[inline(always)]
-fn accumulate_piece<const W: usize>(row: &[Cell<f64>], source: &[f64], index: &[u32], coefficient: &[f64], first: usize) {
+fn accumulate_piece<const W: usize>(row: &mut [f64], source: &[f64], index: &[u32], coefficient: &[f64], first: usize) {
     let stride = row.len();
-    let row = &row[first..first + W];
-    let mut sum: [f64; W] = std::array::from_fn(|c| row[c].get());
+    let row = &mut row[first..first + W];
+    let mut sum = [0.0; W];
+    sum.copy_from_slice(row);
     for (&j, &a) in index.iter().zip(coefficient) {
         let start = j as usize * stride + first;
         let s = &source[start..start + W];
@@ -239,20 +239,16 @@ fn accumulate_piece<const W: usize>(row: &[Cell<f64>], source: &[f64], index: &[
             sum[c] += a * s[c];
         }
     }
-    row.iter().zip(sum).for_each(|(v, s)| v.set(s));
+    row.copy_from_slice(&sum);
 }
 
 /// Adds to one row of a block the rows `index` of `source`, each times its coefficient, in the columns of [`covering`] range `columns`. The
 /// row's length is the stride.
 #[inline(always)]
 pub fn accumulate_rows(row: &mut [f64], source: &[f64], index: &[u32], coefficient: &[f64], columns: &Range<usize>) {
-    let row = Cell::from_mut(row).as_slice_of_cells();
-    for_pieces(
-        columns,
-        |first| accumulate_piece::<WIDE>(row, source, index, coefficient, first),
-        |first| accumulate_piece::<NARROW>(row, source, index, coefficient, first),
-        || accumulate_piece::<1>(row, source, index, coefficient, 0),
-    );
+    for_pieces!(columns, |first, WIDTH| {
+        accumulate_piece::<WIDTH>(row, source, index, coefficient, first);
+    });
 }
 
 #[cfg(test)]

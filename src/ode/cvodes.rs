@@ -91,6 +91,7 @@ impl Drop for Content {
 ///
 /// # Safety
 /// `v` is a living vector made by [`new_vector`].
+#[inline]
 unsafe fn content<'a>(v: N_Vector) -> &'a Content {
     // SAFETY: by the contract, `content` points to the `Content` that `new_vector` boxed.
     unsafe { &*(*v).content.cast::<Content>() }
@@ -100,6 +101,7 @@ unsafe fn content<'a>(v: N_Vector) -> &'a Content {
 ///
 /// # Safety
 /// As [`content`], and nobody writes to the vector during 'a.
+#[inline]
 unsafe fn read<'a>(v: N_Vector) -> &'a [f64] {
     // SAFETY: the content owns `len` initialised numbers at `data`.
     unsafe {
@@ -112,6 +114,7 @@ unsafe fn read<'a>(v: N_Vector) -> &'a [f64] {
 ///
 /// # Safety
 /// As [`content`], and nobody else reads or writes the vector during 'a.
+#[inline]
 unsafe fn write<'a>(v: N_Vector) -> &'a mut [f64] {
     // SAFETY: the content owns `len` initialised numbers at `data`.
     unsafe {
@@ -124,6 +127,7 @@ unsafe fn write<'a>(v: N_Vector) -> &'a mut [f64] {
 ///
 /// # Safety
 /// As [`content`], and nobody writes except through cells during 'a.
+#[inline]
 unsafe fn cells<'a>(v: N_Vector) -> &'a [Cell<f64>] {
     // SAFETY: `Cell<f64>` has the layout of `f64`, and cells allow aliased writes on one thread.
     unsafe {
@@ -311,6 +315,7 @@ unsafe extern "C" fn vector_scale_array(n: c_int, c: *mut f64, x: *mut N_Vector,
 ///
 /// # Safety
 /// `data` is the `System` of a living integrator to which no other reference exists.
+#[inline]
 unsafe fn callback(data: *mut c_void, body: impl FnOnce(&mut System) -> c_int) -> c_int {
     // SAFETY: by the contract.
     let system = unsafe { &mut *data.cast::<System>() };
