@@ -422,7 +422,7 @@ fn counts_the_work() {
     assert_eq!(c.simulations, 1);
     assert!(c.steps > 50 && c.steps < 1000, "{c:?}");
     assert!(c.newton_iterations < 3 * c.steps && c.newton_failures * 20 < c.steps, "{c:?}");
-    assert!(c.rhs_evaluations >= c.newton_iterations && c.factorisations < c.steps, "{c:?}");
+    assert!(c.rhs_evaluations >= c.newton_iterations && c.factorisations < 2 * c.steps, "{c:?}");
     simulator.simulate(&start.input(&[]), &[0.4, 40.0]).unwrap();
     assert_eq!(simulator.counts().steps, 2 * c.steps);
 }

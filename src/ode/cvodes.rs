@@ -1,14 +1,14 @@
 //! CVODES behind a safe interface: the only foreign code, and the only `unsafe`, of this room.
 //!
-//! SUNDIALS 7.1.1 (Hindmarsh et al. 2005, ACM TOMS 31:363; Serban and Hindmarsh 2005) works on three objects of ours:
-//! a vector that is a whole block, a matrix without content, and a direct linear solver that solves all columns of a
-//! block with one factorisation. The matrix is set up by `CVodeSetLinSysFn`, which factorises at once, so none of the
-//! matrix operations of SUNDIALS are needed.
+//! SUNDIALS 7.1.1 (Hindmarsh et al. 2005, ACM TOMS 31:363; Serban and Hindmarsh 2005) chooses steps and orders of the BDF method. It
+//! works on two objects of ours: a vector that is a whole block, and a nonlinear solver that solves each step's equations
+//! by `newton.rs`. To SUNDIALS the latter is of the fixed-point type, which means that it brings its own linear algebra.
 //!
 //! Ownership: an [`Integrator`] owns its [`System`] on the heap; the callbacks receive it as `user_data`. While `CVode`
-//! runs, Rust holds no other reference to it.
+//! runs, Rust holds no other reference to it. [`Forward`] is CVODES with its own vectors, matrix and sensitivity method.
 
 use super::block::{self, Shape};
+use super::newton::{Solution, StepSystem};
 use super::simulator::{Counts, Options};
 use super::system::System;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -17,7 +17,7 @@ use std::ffi::{c_int, c_long, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::{NonNull, null_mut};
 use sundials_sys as sys;
-use sundials_sys::{N_Vector, SUNErrCode, SUNLinearSolver, SUNMatrix};
+use sundials_sys::{N_Vector, SUNErrCode, SUNLinearSolver, SUNMatrix, SUNNonlinearSolver};
 
 /// Compiles functions of other files for the baseline processor and for AVX2, and chooses at run time.
 macro_rules! dispatch {
@@ -49,8 +49,7 @@ dispatch! {
     fn scale_in_place(c: f64, z: &mut [f64]) = block::scale_in_place;
     fn wrms_norm(x: &[f64], w: &[f64], shape: Shape) -> f64 = block::wrms_norm;
     fn rhs(system: &mut System, t: f64, y: &[f64], ydot: &mut [f64]) -> bool = System::rhs;
-    fn factorise(system: &mut System, t: f64, y: &[f64], reuse: bool, gamma: f64) -> (bool, bool) = System::factorise;
-    fn solve(system: &System, b: &mut [f64]) = System::solve;
+    fn solve_step(system: &mut System, step: &mut StepSystem) -> Solution = System::solve_step;
     fn weights(system: &System, y: &[f64], w: &mut [f64]) = System::weights;
 }
 
@@ -92,6 +91,7 @@ impl Drop for Content {
 ///
 /// # Safety
 /// `v` is a living vector made by [`new_vector`].
+#[inline]
 unsafe fn content<'a>(v: N_Vector) -> &'a Content {
     // SAFETY: by the contract, `content` points to the `Content` that `new_vector` boxed.
     unsafe { &*(*v).content.cast::<Content>() }
@@ -101,6 +101,7 @@ unsafe fn content<'a>(v: N_Vector) -> &'a Content {
 ///
 /// # Safety
 /// As [`content`], and nobody writes to the vector during 'a.
+#[inline]
 unsafe fn read<'a>(v: N_Vector) -> &'a [f64] {
     // SAFETY: the content owns `len` initialised numbers at `data`.
     unsafe {
@@ -113,6 +114,7 @@ unsafe fn read<'a>(v: N_Vector) -> &'a [f64] {
 ///
 /// # Safety
 /// As [`content`], and nobody else reads or writes the vector during 'a.
+#[inline]
 unsafe fn write<'a>(v: N_Vector) -> &'a mut [f64] {
     // SAFETY: the content owns `len` initialised numbers at `data`.
     unsafe {
@@ -125,6 +127,7 @@ unsafe fn write<'a>(v: N_Vector) -> &'a mut [f64] {
 ///
 /// # Safety
 /// As [`content`], and nobody writes except through cells during 'a.
+#[inline]
 unsafe fn cells<'a>(v: N_Vector) -> &'a [Cell<f64>] {
     // SAFETY: `Cell<f64>` has the layout of `f64`, and cells allow aliased writes on one thread.
     unsafe {
@@ -312,6 +315,7 @@ unsafe extern "C" fn vector_scale_array(n: c_int, c: *mut f64, x: *mut N_Vector,
 ///
 /// # Safety
 /// `data` is the `System` of a living integrator to which no other reference exists.
+#[inline]
 unsafe fn callback(data: *mut c_void, body: impl FnOnce(&mut System) -> c_int) -> c_int {
     // SAFETY: by the contract.
     let system = unsafe { &mut *data.cast::<System>() };
@@ -330,63 +334,6 @@ unsafe fn callback(data: *mut c_void, body: impl FnOnce(&mut System) -> c_int) -
 unsafe extern "C" fn rhs_callback(t: f64, y: N_Vector, ydot: N_Vector, data: *mut c_void) -> c_int {
     // SAFETY: see above.
     unsafe { callback(data, |system| if rhs(system, t, read(y), write(ydot)) { 0 } else { 1 }) }
-}
-
-/// The right-hand side of the states alone, for CVODES' own sensitivities.
-unsafe extern "C" fn states_callback(t: f64, y: N_Vector, ydot: N_Vector, data: *mut c_void) -> c_int {
-    // SAFETY: see above.
-    unsafe {
-        callback(data, |system| {
-            let ydot = write(ydot);
-            system.states_rhs(t, read(y), ydot);
-            if block::all_finite(ydot) { 0 } else { 1 }
-        })
-    }
-}
-
-unsafe extern "C" fn forward_callback(
-    n: c_int,
-    t: f64,
-    y: N_Vector,
-    _ydot: N_Vector,
-    s: *mut N_Vector,
-    sdot: *mut N_Vector,
-    data: *mut c_void,
-    _tmp1: N_Vector,
-    _tmp2: N_Vector,
-) -> c_int {
-    // SAFETY: see above; SUNDIALS passes `n` sensitivity vectors and as many different ones for their derivatives.
-    unsafe {
-        callback(data, |system| {
-            let s: Vec<&[f64]> = (0..n as usize).map(|k| read(*s.add(k))).collect();
-            let mut sdot: Vec<&mut [f64]> = (0..n as usize).map(|k| write(*sdot.add(k))).collect();
-            if system.forward_rhs(t, read(y), &s, &mut sdot) { 0 } else { 1 }
-        })
-    }
-}
-
-#[allow(clippy::too_many_arguments)]
-unsafe extern "C" fn linear_system_callback(
-    t: f64,
-    y: N_Vector,
-    _f: N_Vector,
-    _a: SUNMatrix,
-    reuse: c_int,
-    current: *mut c_int,
-    gamma: f64,
-    data: *mut c_void,
-    _tmp1: N_Vector,
-    _tmp2: N_Vector,
-    _tmp3: N_Vector,
-) -> c_int {
-    // SAFETY: see above; `current` points to an integer of the integrator.
-    unsafe {
-        callback(data, |system| {
-            let (is_current, regular) = factorise(system, t, read(y), reuse != 0, gamma);
-            *current = is_current as c_int;
-            if regular { 0 } else { 1 }
-        })
-    }
 }
 
 unsafe extern "C" fn weights_callback(y: N_Vector, w: N_Vector, data: *mut c_void) -> c_int {
@@ -412,37 +359,84 @@ unsafe extern "C" fn roots_callback(t: f64, y: N_Vector, out: *mut f64, data: *m
     }
 }
 
-unsafe extern "C" fn solver_type(_: SUNLinearSolver) -> sys::SUNLinearSolver_Type {
-    sys::SUNLinearSolver_Type_SUNLINEARSOLVER_DIRECT
+// ---------------------------------------------------------------------------------------------------------------------
+// The nonlinear solver
+
+/// Flag of CVODES (`cvodes_impl.h`) for a right-hand side that may be finite with a smaller step.
+const RHS_RECOVERABLE: c_int = 10;
+
+unsafe extern "C" fn solver_type(_: SUNNonlinearSolver) -> sys::SUNNonlinearSolver_Type {
+    sys::SUNNonlinearSolver_Type_SUNNONLINEARSOLVER_FIXEDPOINT
 }
 
-unsafe extern "C" fn solver_id(_: SUNLinearSolver) -> sys::SUNLinearSolver_ID {
-    sys::SUNLinearSolver_ID_SUNLINEARSOLVER_CUSTOM
-}
-
-unsafe extern "C" fn solver_initialize(_: SUNLinearSolver) -> SUNErrCode {
+/// The system function and the convergence test that CVODES offers are not needed.
+unsafe extern "C" fn solver_ignore_function(_: SUNNonlinearSolver, _: sys::SUNNonlinSolSysFn) -> SUNErrCode {
     0
 }
 
-/// The factorisation is done where the matrix is set up.
-unsafe extern "C" fn solver_setup(_: SUNLinearSolver, _: SUNMatrix) -> c_int {
+unsafe extern "C" fn solver_ignore_test(_: SUNNonlinearSolver, _: sys::SUNNonlinSolConvTestFn, _: *mut c_void) -> SUNErrCode {
     0
 }
 
-unsafe extern "C" fn solver_solve(solver: SUNLinearSolver, _: SUNMatrix, x: N_Vector, b: N_Vector, _tolerance: f64) -> c_int {
-    // SAFETY: see above; the solver's content is the same pointer to the `System`, and x and b are different vectors.
+unsafe extern "C" fn solver_solve(
+    _: SUNNonlinearSolver,
+    _y0: N_Vector,
+    correction: N_Vector,
+    weights: N_Vector,
+    tolerance: f64,
+    _setup: c_int,
+    memory: *mut c_void,
+) -> c_int {
+    let (mut time, mut gamma, mut scale) = (0.0, 0.0, 0.0);
+    let (mut predicted, mut y, mut f, mut rate, mut data) = (null_mut(), null_mut(), null_mut(), null_mut(), null_mut());
+    // SAFETY: see above; `memory` is the CVODES memory that called, and all vectors it hands out and passes are different ones.
     unsafe {
-        callback((*solver).content, |system| {
-            let x = write(x);
-            x.copy_from_slice(read(b));
-            solve(system, x);
-            0
+        let flag = sys::CVodeGetNonlinearSystemData(
+            memory,
+            &mut time,
+            &mut predicted,
+            &mut y,
+            &mut f,
+            &mut gamma,
+            &mut scale,
+            &mut rate,
+            &mut data,
+        );
+        if flag < 0 {
+            return flag;
+        }
+        callback(data, |system| {
+            let mut step = StepSystem {
+                time,
+                gamma,
+                scale,
+                predicted: read(predicted),
+                rate: read(rate),
+                weights: read(weights),
+                tolerance,
+                correction: write(correction),
+                y: write(y),
+                delta: write(f),
+            };
+            match solve_step(system, &mut step) {
+                Solution::Converged => 0,
+                Solution::Diverged => sys::SUN_NLS_CONV_RECVR,
+                Solution::NotFinite => RHS_RECOVERABLE,
+            }
         })
     }
 }
 
-unsafe extern "C" fn matrix_id(_: SUNMatrix) -> sys::SUNMatrix_ID {
-    sys::SUNMatrix_ID_SUNMATRIX_CUSTOM
+unsafe extern "C" fn solver_iterations(solver: SUNNonlinearSolver, n: *mut c_long) -> SUNErrCode {
+    // SAFETY: the solver's content is the `System`, which nobody else refers to here; `n` is a number of the caller.
+    unsafe { *n = (*(*solver).content.cast::<System>()).newton.iterations as c_long };
+    0
+}
+
+unsafe extern "C" fn solver_failures(solver: SUNNonlinearSolver, n: *mut c_long) -> SUNErrCode {
+    // SAFETY: as in `solver_iterations`.
+    unsafe { *n = (*(*solver).content.cast::<System>()).newton.failures as c_long };
+    0
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -468,15 +462,6 @@ pub enum Step {
     Root(f64),
 }
 
-/// How sensitivities are integrated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    /// As further columns of the block.
-    Block,
-    /// By CVODES' staggered corrector, one vector for each direction.
-    Staggered,
-}
-
 /// CVODES memory for blocks of one shape, re-used by [`Integrator::restart`].
 pub struct Integrator {
     system: NonNull<System>,
@@ -484,9 +469,7 @@ pub struct Integrator {
     memory: *mut c_void,
     y: N_Vector,
     output: N_Vector,
-    sensitivities: Vec<N_Vector>,
-    matrix: SUNMatrix,
-    solver: SUNLinearSolver,
+    solver: SUNNonlinearSolver,
     /// Whether CVODES' counters hold work that `counts` does not have yet.
     uncounted: bool,
     counts: Counts,
@@ -504,74 +487,70 @@ fn allocated<T>(function: &'static str, pointer: *mut T) -> Result<*mut T, Failu
     if pointer.is_null() { Err(Failure { function, flag: sys::CV_MEM_FAIL }) } else { Ok(pointer) }
 }
 
+/// A SUNDIALS context that does not print: no error handler, no logger.
+fn silent_context(context: &mut sys::SUNContext) -> Result<(), Failure> {
+    // SAFETY: the context is created here; a null logger is allowed and silences every message.
+    unsafe {
+        check("SUNContext_Create", sys::SUNContext_Create(sys::SUN_COMM_NULL, context))?;
+        check("SUNContext_ClearErrHandlers", sys::SUNContext_ClearErrHandlers(*context))?;
+        check("SUNContext_SetLogger", sys::SUNContext_SetLogger(*context, null_mut()))
+    }
+}
+
+/// Limits that both methods share.
+///
+/// # Safety
+/// `memory` is CVODES memory.
+unsafe fn set_limits(memory: *mut c_void) -> Result<(), Failure> {
+    // SAFETY: by the contract.
+    unsafe {
+        // One call of `CVode` is one step here, and the caller counts.
+        check("CVodeSetMaxNumSteps", sys::CVodeSetMaxNumSteps(memory, 10))?;
+        check("CVodeSetMaxErrTestFails", sys::CVodeSetMaxErrTestFails(memory, 20))?;
+        check("CVodeSetMaxConvFails", sys::CVodeSetMaxConvFails(memory, 20))?;
+        check("CVodeSetMaxHnilWarns", sys::CVodeSetMaxHnilWarns(memory, -1))
+    }
+}
+
 impl Integrator {
-    /// An integrator of `system`. Fails only for lack of memory or illegal options.
-    pub fn new(system: System, options: &Options, method: Method) -> Result<Self, Failure> {
-        let shape = match method {
-            Method::Block => system.shape,
-            Method::Staggered => Shape::new(system.shape.rows, 1),
-        };
-        let (directions, roots) = (system.directions, system.state_switches.len());
+    /// An integrator of `system`. Fails only for lack of memory.
+    pub fn new(system: System) -> Result<Self, Failure> {
+        let (shape, roots) = (system.shape, system.state_switches.len());
         let mut it = Integrator {
             system: NonNull::from(Box::leak(Box::new(system))),
             context: null_mut(),
             memory: null_mut(),
             y: null_mut(),
             output: null_mut(),
-            sensitivities: vec![],
-            matrix: null_mut(),
             solver: null_mut(),
             uncounted: false,
             counts: Counts::default(),
         };
+        silent_context(&mut it.context)?;
         // SAFETY: every object is checked before use, kept in `it`, and freed once by `drop`, whatever fails in between. The
         // arguments are as the SUNDIALS manual demands; `user_data` stays valid for the life of the integrator.
         unsafe {
-            check("SUNContext_Create", sys::SUNContext_Create(sys::SUN_COMM_NULL, &mut it.context))?;
-            // A library does not print: no error handler, no logger.
-            check("SUNContext_ClearErrHandlers", sys::SUNContext_ClearErrHandlers(it.context))?;
-            check("SUNContext_SetLogger", sys::SUNContext_SetLogger(it.context, null_mut()))?;
             it.y = allocated("N_VNew", new_vector(it.context, shape))?;
             it.output = allocated("N_VNew", new_vector(it.context, shape))?;
             it.memory = allocated("CVodeCreate", sys::CVodeCreate(sys::CV_BDF, it.context))?;
             let (memory, data) = (it.memory, it.system.as_ptr().cast::<c_void>());
-            let f = if method == Method::Block { rhs_callback } else { states_callback };
-            check("CVodeInit", sys::CVodeInit(memory, Some(f), 0.0, it.y))?;
+            check("CVodeInit", sys::CVodeInit(memory, Some(rhs_callback), 0.0, it.y))?;
             check("CVodeSetUserData", sys::CVodeSetUserData(memory, data))?;
-            match method {
-                Method::Block => check("CVodeWFtolerances", sys::CVodeWFtolerances(memory, Some(weights_callback)))?,
-                Method::Staggered => check("CVodeSStolerances", sys::CVodeSStolerances(memory, options.rtol, options.atol))?,
-            }
-            it.matrix = allocated("SUNMatNewEmpty", sys::SUNMatNewEmpty(it.context))?;
-            (*(*it.matrix).ops).getid = Some(matrix_id);
-            it.solver = allocated("SUNLinSolNewEmpty", sys::SUNLinSolNewEmpty(it.context))?;
+            check("CVodeWFtolerances", sys::CVodeWFtolerances(memory, Some(weights_callback)))?;
+            it.solver = allocated("SUNNonlinSolNewEmpty", sys::SUNNonlinSolNewEmpty(it.context))?;
             (*it.solver).content = data;
             let ops = &mut *(*it.solver).ops;
             ops.gettype = Some(solver_type);
-            ops.getid = Some(solver_id);
-            ops.initialize = Some(solver_initialize);
-            ops.setup = Some(solver_setup);
             ops.solve = Some(solver_solve);
-            check("CVodeSetLinearSolver", sys::CVodeSetLinearSolver(memory, it.solver, it.matrix))?;
-            check("CVodeSetLinSysFn", sys::CVodeSetLinSysFn(memory, Some(linear_system_callback)))?;
-            // One call of `CVode` is one step here, and the caller counts.
-            check("CVodeSetMaxNumSteps", sys::CVodeSetMaxNumSteps(memory, 10))?;
-            check("CVodeSetMaxErrTestFails", sys::CVodeSetMaxErrTestFails(memory, 20))?;
-            check("CVodeSetMaxConvFails", sys::CVodeSetMaxConvFails(memory, 20))?;
-            check("CVodeSetMaxHnilWarns", sys::CVodeSetMaxHnilWarns(memory, -1))?;
-            if roots > 0 && method == Method::Block {
+            ops.setsysfn = Some(solver_ignore_function);
+            ops.setctestfn = Some(solver_ignore_test);
+            ops.getnumiters = Some(solver_iterations);
+            ops.getnumconvfails = Some(solver_failures);
+            check("CVodeSetNonlinearSolver", sys::CVodeSetNonlinearSolver(memory, it.solver))?;
+            set_limits(memory)?;
+            if roots > 0 {
                 check("CVodeRootInit", sys::CVodeRootInit(memory, roots as c_int, Some(roots_callback)))?;
                 check("CVodeSetNoInactiveRootWarn", sys::CVodeSetNoInactiveRootWarn(memory))?;
-            }
-            if method == Method::Staggered && directions > 0 {
-                for _ in 0..directions {
-                    it.sensitivities.push(allocated("N_VNew", new_vector(it.context, shape))?);
-                }
-                let mut atol = vec![options.atol; directions];
-                let s = it.sensitivities.as_mut_ptr();
-                check("CVodeSensInit", sys::CVodeSensInit(memory, directions as c_int, sys::CV_STAGGERED, Some(forward_callback), s))?;
-                check("CVodeSensSStolerances", sys::CVodeSensSStolerances(memory, options.rtol, atol.as_mut_ptr()))?;
-                check("CVodeSetSensErrCon", sys::CVodeSetSensErrCon(memory, 1))?;
             }
         }
         Ok(it)
@@ -595,21 +574,13 @@ impl Integrator {
         unsafe { read(self.y) }
     }
 
-    /// Sensitivity vector k of the staggered method, to be set before [`Integrator::restart`].
-    pub fn sensitivity(&mut self, k: usize) -> &mut [f64] {
-        // SAFETY: the vectors are owned and `&mut self` excludes every other reference.
-        unsafe { write(self.sensitivities[k]) }
-    }
-
     /// Begins anew at time `t` with the current block, and stops at `stop` if there is such a time.
     pub fn restart(&mut self, t: f64, stop: Option<f64>) -> Result<(), Failure> {
         self.collect_counts();
+        self.parts().0.newton.reset();
         // SAFETY: memory and vectors are living objects of this integrator.
         unsafe {
             check("CVodeReInit", sys::CVodeReInit(self.memory, t, self.y))?;
-            if !self.sensitivities.is_empty() {
-                check("CVodeSensReInit", sys::CVodeSensReInit(self.memory, sys::CV_STAGGERED, self.sensitivities.as_mut_ptr()))?;
-            }
             match stop {
                 Some(stop) => check("CVodeSetStopTime", sys::CVodeSetStopTime(self.memory, stop)),
                 None => check("CVodeClearStopTime", sys::CVodeClearStopTime(self.memory)),
@@ -641,15 +612,6 @@ impl Integrator {
         // SAFETY: memory and vector are living objects of this integrator.
         unsafe {
             check("CVodeGetDky", sys::CVodeGetDky(self.memory, t, 0, self.output))?;
-            Ok(read(self.output))
-        }
-    }
-
-    /// Sensitivity vector k of the staggered method at a time within the last step.
-    pub fn interpolate_sensitivity(&mut self, t: f64, k: usize) -> Result<&[f64], Failure> {
-        // SAFETY: memory and vector are living objects of this integrator.
-        unsafe {
-            check("CVodeGetSensDky1", sys::CVodeGetSensDky1(self.memory, t, 0, k as c_int, self.output))?;
             Ok(read(self.output))
         }
     }
@@ -694,16 +656,14 @@ impl Integrator {
             let flag = unsafe { f(self.memory, &mut n) };
             if flag < 0 { 0 } else { n as u64 }
         };
-        let new = Counts {
-            simulations: 0,
+        let mut new = Counts {
             steps: get(sys::CVodeGetNumSteps),
-            rhs_evaluations: get(sys::CVodeGetNumRhsEvals),
-            jacobian_evaluations: get(sys::CVodeGetNumJacEvals),
-            factorisations: get(sys::CVodeGetNumLinSolvSetups),
             newton_iterations: get(sys::CVodeGetNumNonlinSolvIters),
             error_test_failures: get(sys::CVodeGetNumErrTestFails),
             newton_failures: get(sys::CVodeGetNumNonlinSolvConvFails),
+            ..Default::default()
         };
+        [new.rhs_evaluations, new.jacobian_evaluations, new.factorisations] = std::mem::take(&mut self.parts().0.evaluations);
         self.counts.add(&new);
     }
 
@@ -723,18 +683,213 @@ impl Drop for Integrator {
             }
             if !self.solver.is_null() {
                 (*self.solver).content = null_mut();
-                sys::SUNLinSolFreeEmpty(self.solver);
+                sys::SUNNonlinSolFreeEmpty(self.solver);
             }
-            if !self.matrix.is_null() {
-                sys::SUNMatFreeEmpty(self.matrix);
-            }
-            for v in [self.y, self.output].into_iter().chain(self.sensitivities.drain(..)) {
-                vector_destroy(v);
-            }
+            vector_destroy(self.y);
+            vector_destroy(self.output);
             if !self.context.is_null() {
                 sys::SUNContext_Free(&mut self.context);
             }
             drop(Box::from_raw(self.system.as_ptr()));
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// CVODES' own sensitivities
+
+/// Right-hand sides for [`Forward`].
+pub trait ForwardSystem {
+    /// f(t, y). Returns whether it is finite.
+    fn rhs(&mut self, t: f64, y: &[f64], ydot: &mut [f64]) -> bool;
+    /// The Jacobian by columns.
+    fn jacobian(&mut self, t: f64, y: &[f64], columns: &mut [f64]) -> bool;
+    /// Derivatives of the sensitivities: `s[k]` and `sdot[k]` belong to direction k.
+    fn sensitivities(&mut self, t: f64, y: &[f64], s: &[&[f64]], sdot: &mut [&mut [f64]]) -> bool;
+}
+
+/// CVODES as its manual describes it: serial vectors, dense matrix, Newton's method, and the staggered corrector for one
+/// vector per direction, with the sensitivities in the error test.
+pub struct Forward<S: ForwardSystem> {
+    system: Box<S>,
+    context: sys::SUNContext,
+    memory: *mut c_void,
+    states: usize,
+    y: N_Vector,
+    output: N_Vector,
+    sensitivities: Vec<N_Vector>,
+    matrix: SUNMatrix,
+    solver: SUNLinearSolver,
+}
+
+/// The numbers of one of SUNDIALS' serial vectors.
+///
+/// # Safety
+/// `v` is a living serial vector of `n` numbers that nobody else uses during 'a.
+unsafe fn serial<'a>(v: N_Vector, n: usize) -> &'a mut [f64] {
+    // SAFETY: by the contract.
+    unsafe { std::slice::from_raw_parts_mut(sys::N_VGetArrayPointer(v), n) }
+}
+
+/// # Safety
+/// As for the callbacks of the integrator, with `data` a `Forward<S>`.
+unsafe extern "C" fn forward_rhs<S: ForwardSystem>(t: f64, y: N_Vector, ydot: N_Vector, data: *mut c_void) -> c_int {
+    // SAFETY: by the contract; the two vectors are different ones.
+    unsafe {
+        let n = sys::N_VGetLength(y) as usize;
+        if (*data.cast::<S>()).rhs(t, serial(y, n), serial(ydot, n)) { 0 } else { 1 }
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+unsafe extern "C" fn forward_jacobian<S: ForwardSystem>(
+    t: f64,
+    y: N_Vector,
+    _f: N_Vector,
+    j: SUNMatrix,
+    data: *mut c_void,
+    _tmp1: N_Vector,
+    _tmp2: N_Vector,
+    _tmp3: N_Vector,
+) -> c_int {
+    // SAFETY: as in `forward_rhs`; the dense matrix has n by n numbers.
+    unsafe {
+        let n = sys::N_VGetLength(y) as usize;
+        let columns = std::slice::from_raw_parts_mut(sys::SUNDenseMatrix_Data(j), n * n);
+        if (*data.cast::<S>()).jacobian(t, serial(y, n), columns) { 0 } else { 1 }
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+unsafe extern "C" fn forward_sensitivities<S: ForwardSystem>(
+    ns: c_int,
+    t: f64,
+    y: N_Vector,
+    _ydot: N_Vector,
+    s: *mut N_Vector,
+    sdot: *mut N_Vector,
+    data: *mut c_void,
+    _tmp1: N_Vector,
+    _tmp2: N_Vector,
+) -> c_int {
+    // SAFETY: as in `forward_rhs`; SUNDIALS passes `ns` sensitivity vectors and as many different ones for their derivatives.
+    unsafe {
+        let n = sys::N_VGetLength(y) as usize;
+        let s: Vec<&[f64]> = (0..ns as usize).map(|k| &*serial(*s.add(k), n)).collect();
+        let mut sdot: Vec<&mut [f64]> = (0..ns as usize).map(|k| serial(*sdot.add(k), n)).collect();
+        if (*data.cast::<S>()).sensitivities(t, serial(y, n), &s, &mut sdot) { 0 } else { 1 }
+    }
+}
+
+impl<S: ForwardSystem> Forward<S> {
+    /// Integration of `system` from `t` with the states `x` and sensitivities `s` (one slice per direction).
+    pub fn new(system: S, options: &Options, t: f64, x: &[f64], s: &[Vec<f64>]) -> Result<Self, Failure> {
+        let mut it = Forward {
+            system: Box::new(system),
+            context: null_mut(),
+            memory: null_mut(),
+            states: x.len(),
+            y: null_mut(),
+            output: null_mut(),
+            sensitivities: vec![],
+            matrix: null_mut(),
+            solver: null_mut(),
+        };
+        silent_context(&mut it.context)?;
+        // SAFETY: as in `Integrator::new`. The system lives in a box of its own, so its address stays.
+        unsafe {
+            let n = x.len() as sys::sunindextype;
+            it.y = allocated("N_VNew_Serial", sys::N_VNew_Serial(n, it.context))?;
+            it.output = allocated("N_VNew_Serial", sys::N_VNew_Serial(n, it.context))?;
+            serial(it.y, x.len()).copy_from_slice(x);
+            it.memory = allocated("CVodeCreate", sys::CVodeCreate(sys::CV_BDF, it.context))?;
+            let memory = it.memory;
+            check("CVodeInit", sys::CVodeInit(memory, Some(forward_rhs::<S>), t, it.y))?;
+            check("CVodeSetUserData", sys::CVodeSetUserData(memory, (&raw mut *it.system).cast()))?;
+            check("CVodeSStolerances", sys::CVodeSStolerances(memory, options.rtol, options.atol))?;
+            it.matrix = allocated("SUNDenseMatrix", sys::SUNDenseMatrix(n, n, it.context))?;
+            it.solver = allocated("SUNLinSol_Dense", sys::SUNLinSol_Dense(it.y, it.matrix, it.context))?;
+            check("CVodeSetLinearSolver", sys::CVodeSetLinearSolver(memory, it.solver, it.matrix))?;
+            check("CVodeSetJacFn", sys::CVodeSetJacFn(memory, Some(forward_jacobian::<S>)))?;
+            set_limits(memory)?;
+            for column in s {
+                let v = allocated("N_VNew_Serial", sys::N_VNew_Serial(n, it.context))?;
+                it.sensitivities.push(v);
+                serial(v, x.len()).copy_from_slice(column);
+            }
+            if !s.is_empty() {
+                let mut atol = vec![options.atol; s.len()];
+                let vectors = it.sensitivities.as_mut_ptr();
+                let f = Some(forward_sensitivities::<S> as unsafe extern "C" fn(_, _, _, _, _, _, _, _, _) -> _);
+                check("CVodeSensInit", sys::CVodeSensInit(memory, s.len() as c_int, sys::CV_STAGGERED, f, vectors))?;
+                check("CVodeSensSStolerances", sys::CVodeSensSStolerances(memory, options.rtol, atol.as_mut_ptr()))?;
+                check("CVodeSetSensErrCon", sys::CVodeSetSensErrCon(memory, 1))?;
+            }
+        }
+        Ok(it)
+    }
+
+    /// One internal step; returns its end.
+    pub fn step(&mut self, horizon: f64) -> Result<f64, Failure> {
+        let mut t = 0.0;
+        // SAFETY: memory and vector are living objects of ours, and the callbacks have the only reference to the system.
+        check("CVode", unsafe { sys::CVode(self.memory, horizon, self.y, &mut t, sys::CV_ONE_STEP) })?;
+        Ok(t)
+    }
+
+    /// Column 0 (states) or k (sensitivities of direction k - 1) at a time within the last step.
+    pub fn interpolate(&mut self, t: f64, column: usize) -> Result<&[f64], Failure> {
+        // SAFETY: memory and vector are living objects of ours.
+        unsafe {
+            let flag = match column {
+                0 => sys::CVodeGetDky(self.memory, t, 0, self.output),
+                k => sys::CVodeGetSensDky1(self.memory, t, 0, (k - 1) as c_int, self.output),
+            };
+            check("CVodeGetDky", flag)?;
+            Ok(serial(self.output, self.states))
+        }
+    }
+
+    /// Steps and iterations; evaluations are counted by the system.
+    pub fn counts(&self) -> Counts {
+        let get = |f: unsafe extern "C" fn(*mut c_void, *mut c_long) -> c_int| {
+            let mut n: c_long = 0;
+            // SAFETY: memory is a living object of ours, and `f` is one of CVODES' counters.
+            let flag = unsafe { f(self.memory, &mut n) };
+            if flag < 0 { 0 } else { n as u64 }
+        };
+        Counts {
+            simulations: 1,
+            steps: get(sys::CVodeGetNumSteps),
+            rhs_evaluations: get(sys::CVodeGetNumRhsEvals),
+            jacobian_evaluations: get(sys::CVodeGetNumJacEvals),
+            factorisations: get(sys::CVodeGetNumLinSolvSetups),
+            newton_iterations: get(sys::CVodeGetNumNonlinSolvIters),
+            error_test_failures: get(sys::CVodeGetNumErrTestFails),
+            newton_failures: get(sys::CVodeGetNumNonlinSolvConvFails),
+        }
+    }
+}
+
+impl<S: ForwardSystem> Drop for Forward<S> {
+    fn drop(&mut self) {
+        // SAFETY: each object is freed once, objects before the context they live in; null ones were never made.
+        unsafe {
+            if !self.memory.is_null() {
+                sys::CVodeFree(&mut self.memory);
+            }
+            if !self.solver.is_null() {
+                sys::SUNLinSolFree(self.solver);
+            }
+            if !self.matrix.is_null() {
+                sys::SUNMatDestroy(self.matrix);
+            }
+            for v in [self.y, self.output].into_iter().chain(self.sensitivities.drain(..)).filter(|v| !v.is_null()) {
+                sys::N_VDestroy(v);
+            }
+            if !self.context.is_null() {
+                sys::SUNContext_Free(&mut self.context);
+            }
         }
     }
 }

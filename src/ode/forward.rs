@@ -1,16 +1,68 @@
 //! CVODES' own forward sensitivities: the oracle of the block method.
 //!
-//! The staggered corrector with sensitivities in the error test, one vector for each direction, as AMICI uses it. Slower by an
-//! order of magnitude than [`Simulator`](super::Simulator), and without switches, changes of period and second order.
+//! The staggered corrector with sensitivities in the error test, one vector for each direction, as AMICI uses it, with SUNDIALS' own vectors,
+//! matrix and linear solver. It shares nothing with [`Simulator`](super::Simulator) but the compiled functions. Slower by an order of
+//! magnitude, and without switches, changes of period and second order.
 
 use super::SimulationError;
-use super::cvodes::{Integrator, Method, Step};
-use super::simulator::{Counts, Input, Options, Trajectory, check_input, simulation_error};
-use super::system::System;
+use super::cvodes::{Failure, Forward, ForwardSystem};
+use super::simulator::{Counts, Input, Options, Trajectory, check_input};
+use crate::jit::Scratch;
 use crate::model::CompiledModel;
-use crate::model::compiled::PeriodChange;
-use crate::ode::block::Shape;
 use std::sync::Arc;
+
+struct Equations<'a> {
+    model: &'a CompiledModel,
+    parameters: &'a [f64],
+    seeds: &'a [f64],
+    directions: usize,
+    jacobian: Vec<f64>,
+    parameter_jacobian: Vec<f64>,
+    scratch: Scratch,
+}
+
+fn all_finite(values: &[f64]) -> bool {
+    values.iter().all(|v| v.is_finite())
+}
+
+impl ForwardSystem for Equations<'_> {
+    fn rhs(&mut self, t: f64, y: &[f64], ydot: &mut [f64]) -> bool {
+        self.model.rhs.value.call([&[t], y, self.parameters, &[]], ydot, &mut self.scratch);
+        all_finite(ydot)
+    }
+
+    fn jacobian(&mut self, t: f64, y: &[f64], columns: &mut [f64]) -> bool {
+        let dx = &self.model.rhs.dx;
+        dx.kernel.call([&[t], y, self.parameters, &[]], &mut self.jacobian, &mut self.scratch);
+        columns.fill(0.0);
+        for ((&i, &j), &v) in dx.rows.iter().zip(&dx.columns).zip(&self.jacobian) {
+            columns[j as usize * y.len() + i as usize] = v;
+        }
+        all_finite(&self.jacobian)
+    }
+
+    fn sensitivities(&mut self, t: f64, y: &[f64], s: &[&[f64]], sdot: &mut [&mut [f64]]) -> bool {
+        let function = &self.model.rhs;
+        let inputs = [&[t][..], y, self.parameters, &[]];
+        function.dx.kernel.call(inputs, &mut self.jacobian, &mut self.scratch);
+        function.dp.kernel.call(inputs, &mut self.parameter_jacobian, &mut self.scratch);
+        for (k, (s, sdot)) in s.iter().zip(sdot.iter_mut()).enumerate() {
+            sdot.fill(0.0);
+            for ((&i, &j), &v) in function.dx.rows.iter().zip(&function.dx.columns).zip(&self.jacobian) {
+                sdot[i as usize] += v * s[j as usize];
+            }
+            for ((&i, &b), &v) in function.dp.rows.iter().zip(&function.dp.columns).zip(&self.parameter_jacobian) {
+                if (b as usize) < self.parameters.len() {
+                    sdot[i as usize] += v * self.seeds[b as usize * self.directions + k];
+                }
+            }
+            if !all_finite(sdot) {
+                return false;
+            }
+        }
+        true
+    }
+}
 
 /// Simulates a smooth model with first-order sensitivities by CVODES' staggered method.
 ///
@@ -24,28 +76,13 @@ pub fn cvodes_forward(
 ) -> Result<(Trajectory, Counts), SimulationError> {
     check_input(model, input, times)?;
     let (nx, ns) = (model.states.len(), input.directions);
-    let no_changes: &[PeriodChange] = &[];
-    if !model.switches.is_empty() || input.changes.len() != no_changes.len() || input.second.is_some() || nx == 0 {
+    if !model.switches.is_empty() || !input.changes.is_empty() || input.second.is_some() || nx == 0 {
         return Err(SimulationError::Unsupported { what: "a switch, a change of period or second order in the staggered method".into() });
     }
     let mut trajectory = Trajectory { times: times.to_vec(), nx, columns: 1 + ns, ..Default::default() };
     trajectory.parameters.push(input.parameters.to_vec());
     trajectory.parameter_seeds.push(input.parameter_seeds.to_vec());
     trajectory.parameter_second.push(vec![]);
-
-    let mut system = System::new(model.clone(), options, ns, 0);
-    system.parameters.copy_from_slice(input.parameters);
-    system.seeds.copy_from_slice(input.parameter_seeds);
-    // The integrator's vectors have one column.
-    system.shape = Shape::new(nx, 1);
-    let failed = |f: super::cvodes::Failure| SimulationError::Solver { function: f.function, flag: f.flag, time: input.start };
-    let mut integrator = Integrator::new(system, options, Method::Staggered).map_err(failed)?;
-    integrator.parts().1.copy_from_slice(input.states);
-    for k in 0..ns {
-        for (i, v) in integrator.sensitivity(k).iter_mut().enumerate() {
-            *v = input.state_seeds[i * ns + k];
-        }
-    }
 
     let mut next = 0;
     while times.get(next).is_some_and(|t| *t == input.start) {
@@ -55,22 +92,29 @@ pub fn cvodes_forward(
         }
         next += 1;
     }
+    let equations = Equations {
+        model,
+        parameters: input.parameters,
+        seeds: input.parameter_seeds,
+        directions: ns,
+        jacobian: vec![0.0; model.rhs.dx.rows.len()],
+        parameter_jacobian: vec![0.0; model.rhs.dp.rows.len()],
+        scratch: Scratch::default(),
+    };
+    let columns: Vec<Vec<f64>> = (0..ns).map(|k| (0..nx).map(|i| input.state_seeds[i * ns + k]).collect()).collect();
+    let failed = |f: Failure, time: f64| SimulationError::Solver { function: f.function, flag: f.flag, time };
+    let mut integrator = Forward::new(equations, options, input.start, input.states, &columns).map_err(|f| failed(f, input.start))?;
     let (mut now, mut steps) = (input.start, 0);
-    integrator.restart(now, None).map_err(failed)?;
     let mut block = vec![0.0; nx * (1 + ns)];
     while next < times.len() {
-        match integrator.step(times[times.len() - 1]) {
-            Ok(Step::Taken(t) | Step::Stop(t) | Step::Root(t)) => now = t,
-            Err(failure) => return Err(simulation_error(&mut integrator, failure, now)),
-        }
+        now = integrator.step(times[times.len() - 1]).map_err(|f| failed(f, now))?;
         steps += 1;
         if steps >= options.max_steps {
             return Err(SimulationError::StepLimit { time: now, steps });
         }
         while let Some(&t) = times.get(next).filter(|t| **t <= now) {
             for c in 0..=ns {
-                let column =
-                    if c == 0 { integrator.interpolate(t) } else { integrator.interpolate_sensitivity(t, c - 1) }.map_err(failed)?;
+                let column = integrator.interpolate(t, c).map_err(|f| failed(f, t))?;
                 for (i, v) in column.iter().enumerate() {
                     block[i * (1 + ns) + c] = *v;
                 }
@@ -81,5 +125,5 @@ pub fn cvodes_forward(
         }
     }
     trajectory.segment.resize(times.len(), 0);
-    Ok((trajectory, integrator.take_counts()))
+    Ok((trajectory, integrator.counts()))
 }

@@ -1,6 +1,7 @@
 //! The linear systems of Newton's method: (I - gamma J) d = r for all columns of a block at once.
 
 use super::block::accumulate_rows;
+use std::ops::Range;
 
 /// LU factors of a dense matrix with partial pivoting (Golub and Van Loan, Matrix Computations, algorithm 3.4.1).
 ///
@@ -110,28 +111,29 @@ impl DenseLu {
         true
     }
 
-    /// Replaces every column of the block `b` (n rows of `stride`) by the solution with that right-hand side.
+    /// Replaces the columns of the block `b` (n rows of `stride`) by the solutions with these right-hand sides. `columns` is
+    /// a range of [`covering`](super::block::covering).
     #[inline(always)]
-    pub fn solve(&self, b: &mut [f64], stride: usize) {
+    pub fn solve(&self, b: &mut [f64], stride: usize, columns: &Range<usize>) {
         for (k, &pivot) in self.pivots.iter().enumerate() {
             let pivot = pivot as usize;
             if pivot != k {
                 let (head, tail) = b.split_at_mut(pivot * stride);
-                head[k * stride..(k + 1) * stride].swap_with_slice(&mut tail[..stride]);
+                head[k * stride..(k + 1) * stride][columns.clone()].swap_with_slice(&mut tail[columns.clone()]);
             }
         }
         for i in 0..self.n {
             let (head, tail) = b.split_at_mut(i * stride);
-            let (columns, values) = self.lower.row(i);
-            accumulate_rows(&mut tail[..stride], head, columns, values);
+            let (index, values) = self.lower.row(i);
+            accumulate_rows(&mut tail[..stride], head, index, values, columns);
         }
         for i in (0..self.n).rev() {
             let (head, tail) = b.split_at_mut((i + 1) * stride);
             let row = &mut head[i * stride..];
-            let (columns, values) = self.upper.row(i);
-            accumulate_rows(row, tail, columns, values);
+            let (index, values) = self.upper.row(i);
+            accumulate_rows(row, tail, index, values, columns);
             let inverse = self.inverse_diagonal[i];
-            row.iter_mut().for_each(|v| *v *= inverse);
+            row[columns.clone()].iter_mut().for_each(|v| *v *= inverse);
         }
     }
 }
@@ -161,7 +163,7 @@ mod tests {
         for stride in [1, 4, 12] {
             let right: Vec<f64> = (0..n * stride).map(|k| ((k * k) % 17) as f64 - 8.0).collect();
             let mut x = right.clone();
-            lu.solve(&mut x, stride);
+            lu.solve(&mut x, stride, &(0..stride));
             let mut back = x.clone();
             for ((&i, &j), &v) in rows.iter().zip(&columns).zip(&values) {
                 for c in 0..stride {

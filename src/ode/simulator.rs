@@ -1,7 +1,7 @@
 //! One simulator per thread: owns the integrator and all its memory, re-used without allocation.
 
 use super::SimulationError;
-use super::cvodes::{Failure, Integrator, Method, Step};
+use super::cvodes::{Failure, Integrator, Step};
 use super::switch::{self, Occurrence, near};
 use super::system::System;
 use crate::model::CompiledModel;
@@ -202,11 +202,7 @@ impl Simulator {
             self.integrators.remove(0);
         }
         let system = System::new(self.model.clone(), &self.options, directions, pairs);
-        Integrator::new(system, &self.options, Method::Block).map_err(|f| SimulationError::Solver {
-            function: f.function,
-            flag: f.flag,
-            time: 0.0,
-        })
+        Integrator::new(system).map_err(|f| SimulationError::Solver { function: f.function, flag: f.flag, time: 0.0 })
     }
 }
 
@@ -408,7 +404,6 @@ impl Run<'_> {
                                 let flag = system.model.switches[j].flag;
                                 system.parameters[flag] = 1.0 - system.parameters[flag];
                             }
-                            system.parameters_changed();
                             return Ok((if first { t } else { now }, Event::Restart));
                         }
                     }
@@ -544,7 +539,6 @@ impl Run<'_> {
             }
         }
         self.spare.push(rows);
-        system.parameters_changed();
         system.seeds_changed();
         Ok(())
     }

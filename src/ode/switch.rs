@@ -103,7 +103,6 @@ pub fn set_flags(system: &mut System, t: f64, y: &[f64], kept: &[usize]) -> Resu
                 known[j] = true;
             }
         }
-        system.parameters_changed();
         if !changed {
             break;
         }
@@ -236,7 +235,6 @@ pub fn apply(system: &mut System, y: &mut [f64], occurrence: &Occurrence, kept: 
     kept.push(j);
     let flip = |system: &mut System, y: &[f64]| {
         system.parameters[switch.flag] = number;
-        system.parameters_changed();
         set_flags(system, t, y, &kept)
     };
     if ns == 0 || nx == 0 {

@@ -6,16 +6,17 @@
 //! * first order: s_k' = J s_k + f_p v_k;
 //! * second order: s_kl' = J s_kl + f_p v_kl + f_zz(u_k, u_l), with z = (x, p).
 //!
-//! Pair columns need s_k and s_l, so the Newton matrix of the whole block is block lower triangular. Only its diagonal
-//! blocks I - gamma J, which are all the same, are used: the usual simultaneous corrector.
+//! The equations of each order are linear in its own columns, with the same matrix J. `newton.rs` makes use of that.
 
 use super::block::{self, Shape};
 use super::linear::DenseLu;
+use super::newton::Memory;
 use super::simulator::{Input, Options};
 use crate::jit::Scratch;
 use crate::model::CompiledModel;
 use crate::model::compiled::Function;
 use std::any::Any;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A number that was not finite.
@@ -36,7 +37,48 @@ struct Product {
     a: u32,
     b: u32,
     /// Which of `second_uses` it serves.
-    uses: std::ops::Range<u32>,
+    uses: Range<u32>,
+}
+
+/// Entries of f_p whose parameter moves, with the columns in which it does.
+#[derive(Debug, Clone, Default)]
+struct Moving {
+    /// (entry, row, range of `columns`).
+    entries: Vec<(u32, u32, Range<u32>)>,
+    columns: Vec<u32>,
+    values: Vec<f64>,
+}
+
+impl Moving {
+    fn clear(&mut self) {
+        self.entries.clear();
+        self.columns.clear();
+        self.values.clear();
+    }
+
+    fn push(&mut self, entry: usize, row: u32, first_column: usize, seeds: &[f64]) {
+        let start = self.columns.len() as u32;
+        for (k, &v) in seeds.iter().enumerate().filter(|(_, v)| **v != 0.0) {
+            self.columns.push((first_column + k) as u32);
+            self.values.push(v);
+        }
+        let end = self.columns.len() as u32;
+        if end > start {
+            self.entries.push((entry as u32, row, start..end));
+        }
+    }
+
+    #[inline(always)]
+    fn add(&self, jacobian: &[f64], stride: usize, out: &mut [f64]) {
+        for (entry, row, range) in &self.entries {
+            let a = jacobian[*entry as usize];
+            let row = &mut out[*row as usize * stride..][..stride];
+            let range = range.start as usize..range.end as usize;
+            for (&k, &v) in self.columns[range.clone()].iter().zip(&self.values[range]) {
+                row[k as usize] += a * v;
+            }
+        }
+    }
 }
 
 /// Everything the integrator's callbacks need for blocks of one shape.
@@ -70,21 +112,22 @@ pub struct System {
     atol: f64,
     weight_factors: Vec<f64>,
 
+    /// Memory of Newton's method.
+    pub(super) newton: Memory,
+    /// Whether every step factorises anew at its end, see `newton.rs`.
+    pub(super) renews_factors: bool,
+    /// Evaluations of f, of J, and factorisations.
+    pub evaluations: [u64; 3],
+
     x: Vec<f64>,
     f: Vec<f64>,
     jacobian: Vec<f64>,
-    /// Time at which `jacobian` belongs to `x`; NaN where it does not.
-    jacobian_time: f64,
-    /// The Jacobian of the last factorisation.
-    newton_jacobian: Vec<f64>,
     row_start: Vec<u32>,
     linear: DenseLu,
 
     parameter_jacobian: Vec<f64>,
-    /// Entries of f_p whose parameter moves in some direction: (entry, row, range of `seed_columns`).
-    moving: Vec<(u32, u32, std::ops::Range<u32>)>,
-    seed_columns: Vec<u32>,
-    seed_values: Vec<f64>,
+    moving_first: Moving,
+    moving_second: Moving,
 
     second: Vec<f64>,
     /// z-indices of the variables of second-order terms.
@@ -98,6 +141,8 @@ pub struct System {
     /// Whether a variable moves at all.
     second_moves: Vec<bool>,
     product: Vec<f64>,
+    /// f_zz(u_k, u_l), rows by pairs.
+    second_terms: Vec<f64>,
     work: Vec<f64>,
 }
 
@@ -167,14 +212,15 @@ impl System {
             x: vec![0.0; nx],
             f: vec![0.0; nx],
             jacobian: vec![0.0; dx.rows.len()],
-            jacobian_time: f64::NAN,
-            newton_jacobian: vec![0.0; dx.rows.len()],
             row_start,
+            newton: Memory::new(nx),
+            // A factorisation costs 2/3 n^3 operations, an iteration 2 n^2 for each column.
+            renews_factors: directions > 0 && 3 * shape.columns >= nx,
+            evaluations: [0; 3],
             linear: DenseLu::new(nx),
             parameter_jacobian: vec![0.0; model.rhs.dp.rows.len()],
-            moving: vec![],
-            seed_columns: vec![],
-            seed_values: vec![],
+            moving_first: Moving::default(),
+            moving_second: Moving::default(),
             second,
             second_first: vec![0.0; second_variables.len() * pairs],
             second_other: vec![0.0; second_variables.len() * pairs],
@@ -183,6 +229,7 @@ impl System {
             second_products,
             second_uses,
             product: vec![0.0; pairs],
+            second_terms: vec![0.0; nx * pairs],
             work: vec![],
             model,
         }
@@ -207,42 +254,23 @@ impl System {
             }
         }
         self.not_finite = None;
-        self.parameters_changed();
         self.seeds_changed();
-    }
-
-    /// To be called after every change of `parameters`.
-    pub fn parameters_changed(&mut self) {
-        self.jacobian_time = f64::NAN;
     }
 
     /// To be called after every change of `seeds` or `seeds_second`: finds which terms of the sensitivity equations do not vanish.
     pub fn seeds_changed(&mut self) {
         let (ns, pairs, nx) = (self.directions, self.pairs.len(), self.shape.rows);
-        self.moving.clear();
-        self.seed_columns.clear();
-        self.seed_values.clear();
+        self.moving_first.clear();
+        self.moving_second.clear();
         if ns == 0 {
             return;
         }
         let dp = &self.model.rhs.dp;
         for (entry, (&row, &parameter)) in dp.rows.iter().zip(&dp.columns).enumerate() {
             let b = parameter as usize;
-            if b >= self.parameters.len() {
-                continue;
-            }
-            let start = self.seed_columns.len() as u32;
-            let first = self.seeds[b * ns..(b + 1) * ns].iter();
-            let second = self.seeds_second[b * pairs..(b + 1) * pairs].iter();
-            for (k, &v) in first.chain(second).enumerate() {
-                if v != 0.0 {
-                    self.seed_columns.push(1 + k as u32);
-                    self.seed_values.push(v);
-                }
-            }
-            let end = self.seed_columns.len() as u32;
-            if end > start {
-                self.moving.push((entry as u32, row, start..end));
+            if b < self.parameters.len() {
+                self.moving_first.push(entry, row, 1, &self.seeds[b * ns..(b + 1) * ns]);
+                self.moving_second.push(entry, row, 1 + ns, &self.seeds_second[b * pairs..(b + 1) * pairs]);
             }
         }
         for (slot, &z) in self.second_variables.iter().enumerate() {
@@ -263,42 +291,108 @@ impl System {
         }
     }
 
+    /// f at the states `x`, into [`System::rates`]. Returns false, and notes where, if it is not finite.
+    #[inline(always)]
+    pub(super) fn evaluate_states(&mut self, t: f64, x: &[f64]) -> bool {
+        self.evaluations[0] += 1;
+        self.model.rhs.value.call([&[t][..], x, &self.parameters, &[]], &mut self.f, &mut self.scratch);
+        if let Some(row) = self.f.iter().position(|v| !v.is_finite()) {
+            self.not_finite = Some(NotFinite { time: t, row, column: 0 });
+            return false;
+        }
+        true
+    }
+
+    /// The last f.
+    #[inline(always)]
+    pub(super) fn rates(&self) -> &[f64] {
+        &self.f
+    }
+
+    /// J at the states `x`. Returns false, and notes where, if it is not finite.
+    #[inline(always)]
+    pub(super) fn evaluate_jacobian(&mut self, t: f64, x: &[f64]) -> bool {
+        self.evaluations[1] += 1;
+        let dx = &self.model.rhs.dx;
+        dx.kernel.call([&[t][..], x, &self.parameters, &[]], &mut self.jacobian, &mut self.scratch);
+        if !block::all_finite(&self.jacobian) {
+            let entry = self.jacobian.iter().position(|v| !v.is_finite()).unwrap_or(0);
+            self.not_finite = Some(NotFinite { time: t, row: dx.rows[entry] as usize, column: self.directions.min(1) });
+            return false;
+        }
+        true
+    }
+
+    /// f_p at the states `x`, if any parameter moves.
+    #[inline(always)]
+    pub(super) fn evaluate_parameter_jacobian(&mut self, t: f64, x: &[f64]) {
+        if self.moving_first.entries.is_empty() && self.moving_second.entries.is_empty() {
+            return;
+        }
+        let dp = &self.model.rhs.dp;
+        dp.kernel.call([&[t][..], x, &self.parameters, &[]], &mut self.parameter_jacobian, &mut self.scratch);
+    }
+
+    /// Factorises I - gamma J with the last J. Returns false where that is singular.
+    #[inline(always)]
+    pub(super) fn factorise(&mut self, gamma: f64) -> bool {
+        self.evaluations[2] += 1;
+        let dx = &self.model.rhs.dx;
+        self.linear.factorise(gamma, &dx.rows, &dx.columns, &self.jacobian)
+    }
+
+    /// Solves with the last factors in place, for the columns of a [`covering`](block::covering) range.
+    #[inline(always)]
+    pub(super) fn solve_columns(&self, b: &mut [f64], stride: usize, columns: Range<usize>) {
+        self.linear.solve(b, stride, &columns);
+    }
+
+    /// Derivatives of the sensitivities in `columns` of the block `y`, with J, f_p and second-order terms as last evaluated.
+    /// Writes all columns of the covering range.
+    #[inline(always)]
+    pub(super) fn sensitivity_rhs(&self, y: &[f64], ydot: &mut [f64], columns: &Range<usize>) {
+        let (stride, first_pair, pairs) = (self.shape.stride, 1 + self.directions, self.pairs.len());
+        let wide = block::covering(columns, stride);
+        let dx = &self.model.rhs.dx;
+        for (i, row) in ydot.chunks_exact_mut(stride).enumerate() {
+            let range = self.row_start[i] as usize..self.row_start[i + 1] as usize;
+            row[wide.clone()].fill(0.0);
+            block::accumulate_rows(row, y, &dx.columns[range.clone()], &self.jacobian[range], &wide);
+        }
+        if columns.start < first_pair {
+            self.moving_first.add(&self.parameter_jacobian, stride, ydot);
+        }
+        if columns.end > first_pair {
+            self.moving_second.add(&self.parameter_jacobian, stride, ydot);
+            for (row, terms) in ydot.chunks_exact_mut(stride).zip(self.second_terms.chunks_exact(pairs)) {
+                block::linear_sum_in_place(1.0, terms, 1.0, &mut row[first_pair..first_pair + pairs]);
+            }
+        }
+    }
+
     /// The right-hand side of the whole block. Returns false, and notes where, if it is not finite.
     #[inline(always)]
     pub fn rhs(&mut self, t: f64, y: &[f64], ydot: &mut [f64]) -> bool {
         let stride = self.shape.stride;
-        self.gather_states(y);
-        let function = &self.model.rhs;
-        let inputs = [&[t][..], &self.x, &self.parameters, &[]];
-        function.value.call(inputs, &mut self.f, &mut self.scratch);
-        if self.directions > 0 {
-            function.dx.kernel.call(inputs, &mut self.jacobian, &mut self.scratch);
-            self.jacobian_time = t;
-            for (i, row) in ydot.chunks_exact_mut(stride).enumerate() {
-                let range = self.row_start[i] as usize..self.row_start[i + 1] as usize;
-                row.fill(0.0);
-                block::accumulate_rows(row, y, &function.dx.columns[range.clone()], &self.jacobian[range]);
+        let mut x = std::mem::take(&mut self.x);
+        for (x, row) in x.iter_mut().zip(y.chunks_exact(stride)) {
+            *x = row[0];
+        }
+        let mut finite = self.evaluate_states(t, &x);
+        if finite && self.directions > 0 {
+            finite = self.evaluate_jacobian(t, &x);
+            self.evaluate_parameter_jacobian(t, &x);
+            if !self.pairs.is_empty() {
+                self.evaluate_second(t, &x, y);
             }
-            if !self.moving.is_empty() {
-                function.dp.kernel.call(inputs, &mut self.parameter_jacobian, &mut self.scratch);
-                for (entry, row, range) in &self.moving {
-                    let a = self.parameter_jacobian[*entry as usize];
-                    let row = &mut ydot[*row as usize * stride..][..stride];
-                    let range = range.start as usize..range.end as usize;
-                    for (&k, &v) in self.seed_columns[range.clone()].iter().zip(&self.seed_values[range]) {
-                        row[k as usize] += a * v;
-                    }
-                }
-            }
-            if !self.second_products.is_empty() {
-                self.add_second_order(t, y, ydot);
-            }
+            self.sensitivity_rhs(y, ydot, &(1..self.shape.columns));
         }
         for (f, row) in self.f.iter().zip(ydot.chunks_exact_mut(stride)) {
             row[0] = *f;
         }
-        if block::all_finite(ydot) {
-            return true;
+        self.x = x;
+        if !finite || block::all_finite(ydot) {
+            return finite;
         }
         // Columns first: a state that is not finite spoils its sensitivities, and is the cause to report.
         let mut places = (0..stride).flat_map(|c| (0..self.shape.rows).map(move |r| (r, c)));
@@ -308,13 +402,13 @@ impl System {
         false
     }
 
-    /// Adds f_zz(u_k, u_l) to the pair columns.
+    /// f_zz(u_k, u_l) of all pairs at the states `x`, with the sensitivities of the block `y`.
     #[inline(always)]
-    fn add_second_order(&mut self, t: f64, y: &[f64], ydot: &mut [f64]) {
+    pub(super) fn evaluate_second(&mut self, t: f64, x: &[f64], y: &[f64]) {
         let (nx, stride, pairs) = (self.shape.rows, self.shape.stride, self.pairs.len());
-        let first_pair = 1 + self.directions;
-        if let Some(tensor) = &self.model.rhs.second {
-            tensor.kernel.call([&[t][..], &self.x, &self.parameters, &[]], &mut self.second, &mut self.scratch);
+        self.second_terms.fill(0.0);
+        if let (false, Some(tensor)) = (self.second_products.is_empty(), &self.model.rhs.second) {
+            tensor.kernel.call([&[t][..], x, &self.parameters, &[]], &mut self.second, &mut self.scratch);
         }
         for (slot, &z) in self.second_variables.iter().enumerate().take_while(|(_, z)| (**z as usize) < nx) {
             let s = &y[z as usize * stride + 1..][..self.directions];
@@ -347,46 +441,9 @@ impl System {
                 if h == 0.0 {
                     continue;
                 }
-                let out = &mut ydot[row as usize * stride + first_pair..][..pairs];
-                for m in 0..pairs {
-                    out[m] += h * w[m];
-                }
+                block::linear_sum_in_place(h, w, 1.0, &mut self.second_terms[row as usize * pairs..][..pairs]);
             }
         }
-    }
-
-    /// Prepares Newton's method: factorises I - gamma J at (t, y). With `reuse` the Jacobian of the last time may be kept.
-    ///
-    /// Returns whether the Jacobian is that at (t, y), and whether the factorisation succeeded.
-    #[inline(always)]
-    pub fn factorise(&mut self, t: f64, y: &[f64], reuse: bool, gamma: f64) -> (bool, bool) {
-        let stride = self.shape.stride;
-        let mut current = true;
-        // With sensitivities the right-hand side at the predicted state has computed the Jacobian already.
-        let known = self.jacobian_time == t && self.x.iter().zip(y.chunks_exact(stride)).all(|(x, row)| *x == row[0]);
-        if known {
-            self.newton_jacobian.copy_from_slice(&self.jacobian);
-        } else if reuse {
-            current = false;
-        } else {
-            self.gather_states(y);
-            self.jacobian_time = f64::NAN;
-            let inputs = [&[t][..], &self.x, &self.parameters, &[]];
-            self.model.rhs.dx.kernel.call(inputs, &mut self.newton_jacobian, &mut self.scratch);
-        }
-        let dx = &self.model.rhs.dx;
-        if current && let Some(bad) = self.newton_jacobian.iter().position(|v| !v.is_finite()) {
-            self.not_finite = Some(NotFinite { time: t, row: dx.rows[bad] as usize, column: 0 });
-            return (current, false);
-        }
-        (current, self.linear.factorise(gamma, &dx.rows, &dx.columns, &self.newton_jacobian))
-    }
-
-    /// Solves (I - gamma J) d = b for all columns of the block `b`, in place.
-    #[inline(always)]
-    pub fn solve(&self, b: &mut [f64]) {
-        let stride = b.len() / self.shape.rows.max(1);
-        self.linear.solve(b, stride);
     }
 
     /// Error weights of a block.
@@ -398,7 +455,6 @@ impl System {
     /// Evaluates all root functions at a block into `roots`. Returns false if one is not a number.
     pub fn evaluate_roots(&mut self, t: f64, y: &[f64]) -> bool {
         self.gather_states(y);
-        self.jacobian_time = f64::NAN;
         let inputs = [&[t][..], &self.x, &self.parameters, &[]];
         self.model.roots.value.call(inputs, &mut self.roots, &mut self.scratch);
         !self.roots.iter().any(|g| g.is_nan())
@@ -407,7 +463,6 @@ impl System {
     /// f(t, x, p) with x from column 0 of a block.
     pub fn states_rhs(&mut self, t: f64, y: &[f64], f: &mut [f64]) {
         self.gather_states(y);
-        self.jacobian_time = f64::NAN;
         let inputs = [&[t][..], &self.x, &self.parameters, &[]];
         self.model.rhs.value.call(inputs, f, &mut self.scratch);
     }
@@ -415,7 +470,6 @@ impl System {
     /// x'' = J f + f_t, given f.
     pub fn states_second_rate(&mut self, t: f64, y: &[f64], f: &[f64], out: &mut [f64]) {
         self.gather_states(y);
-        self.jacobian_time = f64::NAN;
         let function = &self.model.rhs;
         let inputs = [&[t][..], &self.x, &self.parameters, &[]];
         function.dt.call(inputs, out, &mut self.scratch);
@@ -425,36 +479,9 @@ impl System {
         }
     }
 
-    /// Right-hand sides of CVODES' own sensitivity vectors at the state vector y: one call of `column` for each of them
-    /// gives the vector and takes its derivative. Only for the oracle in `forward.rs`.
-    pub fn forward_rhs(&mut self, t: f64, y: &[f64], s: &[&[f64]], sdot: &mut [&mut [f64]]) -> bool {
-        self.x.copy_from_slice(y);
-        self.jacobian_time = f64::NAN;
-        let function = &self.model.rhs;
-        let inputs = [&[t][..], &self.x, &self.parameters, &[]];
-        function.dx.kernel.call(inputs, &mut self.newton_jacobian, &mut self.scratch);
-        function.dp.kernel.call(inputs, &mut self.parameter_jacobian, &mut self.scratch);
-        for (k, (s, sdot)) in s.iter().zip(sdot.iter_mut()).enumerate() {
-            sdot.fill(0.0);
-            for ((&i, &j), &v) in function.dx.rows.iter().zip(&function.dx.columns).zip(&self.newton_jacobian) {
-                sdot[i as usize] += v * s[j as usize];
-            }
-            for ((&i, &b), &v) in function.dp.rows.iter().zip(&function.dp.columns).zip(&self.parameter_jacobian) {
-                if (b as usize) < self.parameters.len() {
-                    sdot[i as usize] += v * self.seeds[b as usize * self.directions + k];
-                }
-            }
-            if !block::all_finite(sdot) {
-                return false;
-            }
-        }
-        true
-    }
-
     /// Column 0 of a block.
     pub fn states(&mut self, y: &[f64]) -> &[f64] {
         self.gather_states(y);
-        self.jacobian_time = f64::NAN;
         &self.x
     }
 
@@ -473,7 +500,6 @@ impl System {
         let (nx, stride, ns, columns) = (self.shape.rows, self.shape.stride, self.directions, self.shape.columns);
         let np = self.parameters.len();
         self.gather_states(y);
-        self.jacobian_time = f64::NAN;
         let inputs = [&[t][..], &self.x, &self.parameters, &[]];
         let mut values = std::mem::take(&mut self.work);
         values.resize(function.value.outputs(), 0.0);
