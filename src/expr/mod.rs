@@ -5,9 +5,11 @@
 //! is also a topological position. The interpreter ([`Graph::evaluate`]) is slow and obvious; it is the oracle of the JIT.
 
 pub mod ast;
+mod depends;
 mod derivative;
 mod graph;
 mod interpret;
+mod lower;
 pub mod op;
 mod parse;
 mod print;
@@ -15,3 +17,4 @@ mod print;
 pub use ast::{Ast, AstKind};
 pub use graph::{ExprId, Graph, Node, SymbolId};
 pub use op::{Binary, Unary};
+pub use parse::{ParseError, parse};

@@ -6,6 +6,10 @@
 
 use crate::expr::{ExprId, Graph, SymbolId};
 use rustc_hash::FxHashMap;
+use schedule::{Program, schedule};
+use std::sync::Arc;
+
+mod schedule;
 
 /// Number of input arrays of a kernel.
 pub const ARRAYS: usize = 4;
@@ -22,8 +26,12 @@ impl Layout {
         Self::default()
     }
 
-    /// Places `symbol` at `offset` of input array `array` (below [`ARRAYS`]).
+    /// Places `symbol` at `offset` of input array `array`.
+    ///
+    /// # Panics
+    /// If `array` is not below [`ARRAYS`] or `offset` not below 2^28 (machine code addresses 2^31 bytes).
     pub fn place(&mut self, symbol: SymbolId, array: usize, offset: usize) {
+        assert!(array < ARRAYS && offset < 1 << 28, "no place {offset} in input array {array}");
         self.places.insert(symbol, (array as u8, offset as u32));
     }
 }
@@ -51,16 +59,23 @@ pub enum CompileError {
     Backend(String),
 }
 
-/// One compiled list of expressions. Cloning is cheap; the machine code is freed with the last clone.
+/// One compiled list of expressions. Cloning is cheap; the code is freed with the last clone.
 #[derive(Debug, Clone)]
 pub struct Kernel {
     outputs: usize,
+    lengths: [usize; ARRAYS],
+    body: Body,
+}
+
+/// What runs.
+#[derive(Debug, Clone)]
+enum Body {
+    Interpreted(Arc<Program>),
 }
 
 /// Working memory of kernel calls; grows to the largest need and is re-used.
 #[derive(Debug, Clone, Default)]
 pub struct Scratch {
-    #[allow(dead_code)]
     values: Vec<f64>,
 }
 
@@ -70,14 +85,30 @@ impl Kernel {
         self.outputs
     }
 
-    /// Evaluates all outputs into `out` (length [`Kernel::outputs`]). Input arrays must be at least as long as the
-    /// largest offset placed in them; shorter ones are a bug and panic.
-    pub fn call(&self, _inputs: [&[f64]; ARRAYS], _out: &mut [f64], _scratch: &mut Scratch) {
-        todo!()
+    /// Evaluates all outputs into `out` (length [`Kernel::outputs`]).
+    ///
+    /// # Panics
+    /// Where `out` has another length, or an input array does not reach to the largest offset that this kernel reads from it:
+    /// that is a bug of the caller.
+    pub fn call(&self, inputs: [&[f64]; ARRAYS], out: &mut [f64], scratch: &mut Scratch) {
+        assert_eq!(out.len(), self.outputs, "length of a kernel's output");
+        for (array, (input, needed)) in inputs.iter().zip(self.lengths).enumerate() {
+            assert!(input.len() >= needed, "input array {array} of a kernel has {} elements, {needed} are read", input.len());
+        }
+        match &self.body {
+            Body::Interpreted(program) => program.interpret(inputs, out, &mut scratch.values),
+        }
     }
 }
 
 /// Compiles several expression lists over one layout into one piece of code, in the order given.
-pub fn compile(_graph: &Graph, _layout: &Layout, _programs: &[&[ExprId]], _backend: Backend) -> Result<Vec<Kernel>, CompileError> {
-    todo!()
+///
+/// Fails: [`CompileError::Unplaced`] where an output needs a symbol that the layout lacks.
+pub fn compile(graph: &Graph, layout: &Layout, programs: &[&[ExprId]], _backend: Backend) -> Result<Vec<Kernel>, CompileError> {
+    let mut kernels = Vec::with_capacity(programs.len());
+    for outputs in programs {
+        let program = schedule(graph, layout, outputs)?;
+        kernels.push(Kernel { outputs: outputs.len(), lengths: program.lengths, body: Body::Interpreted(Arc::new(program)) });
+    }
+    Ok(kernels)
 }
