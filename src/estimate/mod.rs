@@ -1,5 +1,8 @@
 //! Estimation: from an [`Objective`](crate::likelihood::Objective) to a [`Fit`]. Knows nothing of ODEs, cells or files.
 
+pub mod multistart;
+pub mod trust_region;
+
 use std::time::Duration;
 
 /// Why an optimisation ended.

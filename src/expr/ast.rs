@@ -3,9 +3,6 @@
 use super::op::{Binary, Unary};
 use std::ops::Range;
 
-/// Longest chain of one operator that is kept as it was written, from left to right.
-pub const LONG_CHAIN: usize = 32;
-
 /// A parsed formula.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ast {
@@ -49,69 +46,22 @@ impl Ast {
         Ast { kind: AstKind::Name(name.into()), range: 0..0 }
     }
 
-    /// An operator or function of one argument, at the argument's place.
-    pub fn unary(op: Unary, a: Ast) -> Self {
-        let range = a.range.clone();
-        Ast { kind: AstKind::Unary(op, Box::new(a)), range }
-    }
-
-    /// An operator or function of two arguments, at the place from the first one to the second.
-    pub fn binary(op: Binary, a: Ast, b: Ast) -> Self {
-        let range = a.range.start.min(b.range.start)..a.range.end.max(b.range.end);
-        Ast { kind: AstKind::Binary(op, Box::new(a), Box::new(b)), range }
-    }
-
-    /// `terms[0] op terms[1] op ...` for an associative operator; `None` without terms. A chain of up to [`LONG_CHAIN`] terms goes
-    /// from left to right; a longer one becomes a balanced tree, so that thousands of terms make no deep tree.
-    pub fn chain(op: Binary, terms: Vec<Ast>) -> Option<Self> {
-        if terms.len() <= LONG_CHAIN {
-            return terms.into_iter().reduce(|a, b| Ast::binary(op, a, b));
-        }
-        let mut level = terms;
-        while level.len() > 1 {
-            let mut pairs = Vec::with_capacity(level.len().div_ceil(2));
-            let mut rest = level.into_iter();
-            while let Some(a) = rest.next() {
-                pairs.push(match rest.next() {
-                    Some(b) => Ast::binary(op, a, b),
-                    None => a,
-                });
-            }
-            level = pairs;
-        }
-        level.pop()
-    }
-
-    /// Calls `visit` for the direct children, in the order of the text.
-    pub(super) fn for_each_child<'a>(&'a self, mut visit: impl FnMut(&'a Ast)) {
-        match &self.kind {
-            AstKind::Number(_) | AstKind::Name(_) | AstKind::Time => {}
-            AstKind::Unary(_, a) | AstKind::RateOf(a) => visit(a),
-            AstKind::Binary(_, a, b) | AstKind::Delay(a, b) => {
-                visit(a);
-                visit(b);
-            }
-            AstKind::Call(_, arguments) => arguments.iter().for_each(visit),
-            AstKind::Piecewise(pieces, otherwise) => {
-                for (value, condition) in pieces {
-                    visit(value);
-                    visit(condition);
-                }
-                if let Some(a) = otherwise {
-                    visit(a);
-                }
-            }
-        }
-    }
-
-    /// Calls `visit` for every node, parents first. Iterative, so that a deep tree is no danger to the stack.
+    /// Calls `visit` for every node, parents first, arguments from left to right.
     pub fn walk<'a>(&'a self, visit: &mut dyn FnMut(&'a Ast)) {
+        // An explicit stack, since chains of operations can be deeper than the call stack.
         let mut stack = vec![self];
-        while let Some(node) = stack.pop() {
-            visit(node);
-            let first = stack.len();
-            node.for_each_child(|child| stack.push(child));
-            stack[first..].reverse();
+        while let Some(ast) = stack.pop() {
+            visit(ast);
+            match &ast.kind {
+                AstKind::Number(_) | AstKind::Name(_) | AstKind::Time => {}
+                AstKind::Unary(_, a) | AstKind::RateOf(a) => stack.push(a),
+                AstKind::Binary(_, a, b) | AstKind::Delay(a, b) => stack.extend([&**b, &**a]),
+                AstKind::Call(_, arguments) => stack.extend(arguments.iter().rev()),
+                AstKind::Piecewise(pieces, otherwise) => {
+                    stack.extend(otherwise.as_deref());
+                    stack.extend(pieces.iter().rev().flat_map(|(value, condition)| [condition, value]));
+                }
+            }
         }
     }
 }

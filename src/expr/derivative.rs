@@ -1,228 +1,270 @@
-//! Memoised symbolic forward derivatives.
-//!
-//! Nodes that do not depend on the symbol are never visited. The rules re-use the function's own value where that costs no
-//! accuracy (exp, tan, quotients), since the value is computed anyway.
-//!
-//! Where a function has no derivative at single points, the rules give a one-sided one or zero: 0 for comparisons, logical
-//! operators, `sign`, `floor`, `ceil`, `quotient` and `factorial` (defined on whole numbers only); the derivative of the branch
-//! taken for `min`, `max` and piecewise functions; 0 for `abs` at 0.
+//! Symbolic forward derivatives, memoised per (expression, symbol).
 
 use super::graph::{ExprId, Graph, Node, SymbolId};
 use super::op::{Binary, Unary};
-use std::f64::consts::{LN_2, LN_10};
 
 impl Graph {
-    /// The partial derivative of the expression with respect to a symbol.
+    /// The derivative of an expression with respect to a symbol. Comparisons, `floor`, `ceil`, `sign` and `factorial` count as
+    /// constant (their jumps are the integrator's business).
     pub fn derivative(&mut self, e: ExprId, symbol: SymbolId) -> ExprId {
-        let mut stack = vec![(e, false)];
-        while let Some((e, ready)) = stack.pop() {
-            if !self.depends_on(e, symbol) || self.derivatives.contains_key(&(e, symbol)) {
+        // An explicit stack, since chains of operations can be deeper than the call stack.
+        let mut stack = vec![e];
+        while let Some(&top) = stack.last() {
+            if self.known(top, symbol).is_some() {
+                stack.pop();
                 continue;
             }
-            if ready {
-                let derivative = self.differentiate(e, symbol);
-                self.derivatives.insert((e, symbol), derivative);
-            } else {
-                stack.push((e, true));
-                self.node(e).for_each_argument(|a| stack.push((a, false)));
+            let children: &[ExprId] = match self.node(top) {
+                Node::Unary(_, a) => &[a],
+                Node::Binary(_, a, b) => &[a, b],
+                Node::Select(_, a, b) => &[a, b],
+                Node::Constant(_) | Node::Symbol(_) => &[],
+            };
+            let before = stack.len();
+            for child in children {
+                if self.known(*child, symbol).is_none() {
+                    stack.push(*child);
+                }
+            }
+            if stack.len() == before {
+                let value = self.rule(top, symbol);
+                self.derivatives.insert((top, symbol), value);
+                stack.pop();
             }
         }
-        self.made_derivative(e, symbol)
+        self.derivative_of(e, symbol)
     }
 
-    /// The derivative of an expression that has been differentiated already or does not depend on the symbol.
-    fn made_derivative(&mut self, e: ExprId, symbol: SymbolId) -> ExprId {
-        match self.derivatives.get(&(e, symbol)) {
-            Some(derivative) => *derivative,
-            None => self.constant(0.0),
+    fn known(&self, e: ExprId, symbol: SymbolId) -> Option<Option<ExprId>> {
+        if !self.depends_on(e, symbol) {
+            return Some(None);
+        }
+        self.derivatives.get(&(e, symbol)).map(|d| Some(*d))
+    }
+
+    /// Derivative of a child, which is known already.
+    fn derivative_of(&mut self, e: ExprId, symbol: SymbolId) -> ExprId {
+        match self.known(e, symbol) {
+            Some(Some(d)) => d,
+            _ => self.constant(0.0),
         }
     }
 
-    /// The derivative of a node whose arguments have been differentiated already.
-    fn differentiate(&mut self, e: ExprId, symbol: SymbolId) -> ExprId {
+    fn rule(&mut self, e: ExprId, symbol: SymbolId) -> ExprId {
         match self.node(e) {
             Node::Constant(_) => self.constant(0.0),
             Node::Symbol(s) => self.constant(if s == symbol { 1.0 } else { 0.0 }),
-            Node::Unary(op, u) => {
-                let du = self.made_derivative(u, symbol);
-                if self.is_zero(du) { du } else { self.differentiate_unary(op, e, u, du) }
+            Node::Unary(op, a) => {
+                let da = self.derivative_of(a, symbol);
+                if self.constant_value(da) == Some(0.0) {
+                    return da;
+                }
+                match op {
+                    Unary::Neg => self.neg(da),
+                    // d sqrt(a) = da / (2 sqrt(a)); written with the node itself, which is there already.
+                    Unary::Sqrt => {
+                        let two = self.constant(2.0);
+                        let denominator = self.mul(two, e);
+                        self.div(da, denominator)
+                    }
+                    Unary::Ln => self.div(da, a),
+                    Unary::Log10 | Unary::Log2 => {
+                        let base = self.constant(if op == Unary::Log10 { std::f64::consts::LN_10 } else { std::f64::consts::LN_2 });
+                        let denominator = self.mul(base, a);
+                        self.div(da, denominator)
+                    }
+                    _ => {
+                        let slope = self.slope(op, a, e);
+                        self.mul(slope, da)
+                    }
+                }
             }
             Node::Binary(op, a, b) => {
-                let (da, db) = (self.made_derivative(a, symbol), self.made_derivative(b, symbol));
-                if self.is_zero(da) && self.is_zero(db) { da } else { self.differentiate_binary(op, e, [a, b], [da, db]) }
+                let (da, db) = (self.derivative_of(a, symbol), self.derivative_of(b, symbol));
+                self.binary_rule(op, a, b, e, da, db)
             }
             Node::Select(c, a, b) => {
-                let (da, db) = (self.made_derivative(a, symbol), self.made_derivative(b, symbol));
+                let (da, db) = (self.derivative_of(a, symbol), self.derivative_of(b, symbol));
                 self.select(c, da, db)
             }
         }
     }
 
-    /// The derivative of `e = op(u)`, where that of u is `du`.
-    #[rustfmt::skip]
-    fn differentiate_unary(&mut self, op: Unary, e: ExprId, u: ExprId, du: ExprId) -> ExprId {
-        use Unary::*;
+    /// f'(a) of a function of one argument; `e` is f(a).
+    fn slope(&mut self, op: Unary, a: ExprId, e: ExprId) -> ExprId {
+        let one = self.constant(1.0);
+        let square = |g: &mut Graph, x| g.mul(x, x);
         match op {
-            Neg => self.neg(du),
-            Not | Sign | Floor | Ceil | Factorial => self.constant(0.0),
-            Abs => { let s = self.unary(Sign, u); self.mul(s, du) }
-            // du / (2 sqrt(u))
-            Sqrt => { let d = self.times(2.0, e); self.ratio(du, d) }
-            Exp => self.mul(e, du),
-            Ln => self.ratio(du, u),
-            Log10 => { let d = self.times(LN_10, u); self.ratio(du, d) }
-            Log2 => { let d = self.times(LN_2, u); self.ratio(du, d) }
-            Sin => { let d = self.unary(Cos, u); self.mul(d, du) }
-            Cos => { let d = self.unary(Sin, u); self.minus_product(d, du) }
-            // tan' = 1 + tan^2
-            Tan => { let d = self.one_plus_square(e); self.mul(d, du) }
-            // sec' = sec tan
-            Sec => { let t = self.unary(Tan, u); let d = self.mul(e, t); self.mul(d, du) }
-            // csc' = -csc cot
-            Csc => { let t = self.unary(Cot, u); let d = self.mul(e, t); self.minus_product(d, du) }
-            // cot' = -(1 + cot^2)
-            Cot => { let d = self.one_plus_square(e); self.minus_product(d, du) }
-            // arcsin' = 1 / sqrt(1 - u^2)
-            Asin => { let d = self.root_of_one_minus_square(u); self.ratio(du, d) }
-            Acos => { let d = self.root_of_one_minus_square(u); self.minus_ratio(du, d) }
-            // arctan' = 1 / (1 + u^2)
-            Atan => { let d = self.one_plus_square(u); self.ratio(du, d) }
-            // arcsec' = 1 / (|u| sqrt(u^2 - 1))
-            Asec => { let d = self.abs_times_root(u, -1.0); self.ratio(du, d) }
-            Acsc => { let d = self.abs_times_root(u, -1.0); self.minus_ratio(du, d) }
-            Acot => { let d = self.one_plus_square(u); self.minus_ratio(du, d) }
-            Sinh => { let d = self.unary(Cosh, u); self.mul(d, du) }
-            Cosh => { let d = self.unary(Sinh, u); self.mul(d, du) }
-            // tanh' = sech^2 (1 - tanh^2 would cancel)
-            Tanh => { let s = self.unary(Sech, u); let d = self.square(s); self.mul(d, du) }
-            // sech' = -sech tanh
-            Sech => { let t = self.unary(Tanh, u); let d = self.mul(e, t); self.minus_product(d, du) }
-            // csch' = -csch coth
-            Csch => { let t = self.unary(Coth, u); let d = self.mul(e, t); self.minus_product(d, du) }
-            // coth' = -csch^2
-            Coth => { let s = self.unary(Csch, u); let d = self.square(s); self.minus_product(d, du) }
-            // arcsinh' = 1 / sqrt(1 + u^2)
-            Asinh => { let d = self.one_plus_square(u); let d = self.unary(Sqrt, d); self.ratio(du, d) }
-            // arccosh' = 1 / sqrt(u^2 - 1), in factors that do not cancel
-            Acosh => { let d = self.square_minus_one(u); let d = self.unary(Sqrt, d); self.ratio(du, d) }
-            // arctanh' = arccoth' = 1 / (1 - u^2)
-            Atanh | Acoth => { let d = self.square_minus_one(u); self.minus_ratio(du, d) }
-            // arcsech' = -1 / (u sqrt(1 - u^2))
-            Asech => { let d = self.root_of_one_minus_square(u); let d = self.mul(u, d); self.minus_ratio(du, d) }
-            // arccsch' = -1 / (|u| sqrt(1 + u^2))
-            Acsch => { let d = self.abs_times_root(u, 1.0); self.minus_ratio(du, d) }
+            Unary::Neg => self.constant(-1.0),
+            Unary::Not | Unary::Sign | Unary::Floor | Unary::Ceil | Unary::Factorial => self.constant(0.0),
+            Unary::Abs => self.unary(Unary::Sign, a),
+            Unary::Sqrt => {
+                let half = self.constant(0.5);
+                self.div(half, e)
+            }
+            Unary::Exp => e,
+            Unary::Ln => self.div(one, a),
+            Unary::Log10 | Unary::Log2 => {
+                let factor = self.constant(if op == Unary::Log10 { std::f64::consts::LOG10_E } else { std::f64::consts::LOG2_E });
+                self.div(factor, a)
+            }
+            Unary::Sin => self.unary(Unary::Cos, a),
+            Unary::Cos => {
+                let sin = self.unary(Unary::Sin, a);
+                self.neg(sin)
+            }
+            // tan' = 1 + tan^2, cot' = -(1 + cot^2)
+            Unary::Tan | Unary::Cot => {
+                let s = square(self, e);
+                let s = self.add(one, s);
+                if op == Unary::Tan { s } else { self.neg(s) }
+            }
+            Unary::Sec => {
+                let tan = self.unary(Unary::Tan, a);
+                self.mul(e, tan)
+            }
+            Unary::Csc => {
+                let cot = self.unary(Unary::Cot, a);
+                let product = self.mul(e, cot);
+                self.neg(product)
+            }
+            Unary::Asin | Unary::Acos => {
+                let s = square(self, a);
+                let root = self.sub(one, s);
+                let root = self.unary(Unary::Sqrt, root);
+                let slope = self.div(one, root);
+                if op == Unary::Asin { slope } else { self.neg(slope) }
+            }
+            Unary::Atan | Unary::Acot => {
+                let s = square(self, a);
+                let denominator = self.add(one, s);
+                let slope = self.div(one, denominator);
+                if op == Unary::Atan { slope } else { self.neg(slope) }
+            }
+            // arcsec' = 1 / (x^2 sqrt(1 - 1/x^2)), arccsc' its negative
+            Unary::Asec | Unary::Acsc => {
+                let s = square(self, a);
+                let inverse = self.div(one, s);
+                let root = self.sub(one, inverse);
+                let root = self.unary(Unary::Sqrt, root);
+                let denominator = self.mul(s, root);
+                let slope = self.div(one, denominator);
+                if op == Unary::Asec { slope } else { self.neg(slope) }
+            }
+            Unary::Sinh => self.unary(Unary::Cosh, a),
+            Unary::Cosh => self.unary(Unary::Sinh, a),
+            // tanh' = 1 - tanh^2, and the same formula for coth
+            Unary::Tanh | Unary::Coth => {
+                let s = square(self, e);
+                self.sub(one, s)
+            }
+            Unary::Sech => {
+                let tanh = self.unary(Unary::Tanh, a);
+                let product = self.mul(e, tanh);
+                self.neg(product)
+            }
+            Unary::Csch => {
+                let coth = self.unary(Unary::Coth, a);
+                let product = self.mul(e, coth);
+                self.neg(product)
+            }
+            Unary::Asinh => {
+                let s = square(self, a);
+                let root = self.add(s, one);
+                let root = self.unary(Unary::Sqrt, root);
+                self.div(one, root)
+            }
+            // 1 / (sqrt(x - 1) sqrt(x + 1)) keeps the domain of arccosh
+            Unary::Acosh => {
+                let (minus, plus) = (self.sub(a, one), self.add(a, one));
+                let (minus, plus) = (self.unary(Unary::Sqrt, minus), self.unary(Unary::Sqrt, plus));
+                let denominator = self.mul(minus, plus);
+                self.div(one, denominator)
+            }
+            Unary::Atanh | Unary::Acoth => {
+                let s = square(self, a);
+                let denominator = self.sub(one, s);
+                self.div(one, denominator)
+            }
+            // arcsech' = -1 / (x sqrt(1 - x^2))
+            Unary::Asech => {
+                let s = square(self, a);
+                let root = self.sub(one, s);
+                let root = self.unary(Unary::Sqrt, root);
+                let denominator = self.mul(a, root);
+                let slope = self.div(one, denominator);
+                self.neg(slope)
+            }
+            // arccsch' = -1 / (x^2 sqrt(1 + 1/x^2))
+            Unary::Acsch => {
+                let s = square(self, a);
+                let inverse = self.div(one, s);
+                let root = self.add(one, inverse);
+                let root = self.unary(Unary::Sqrt, root);
+                let denominator = self.mul(s, root);
+                let slope = self.div(one, denominator);
+                self.neg(slope)
+            }
         }
     }
 
-    /// The derivative of `e = op(a, b)`, where those of a and b are `da` and `db`.
-    fn differentiate_binary(&mut self, op: Binary, e: ExprId, [a, b]: [ExprId; 2], [da, db]: [ExprId; 2]) -> ExprId {
-        use Binary::*;
+    fn binary_rule(&mut self, op: Binary, a: ExprId, b: ExprId, e: ExprId, da: ExprId, db: ExprId) -> ExprId {
+        let zero = self.constant(0.0);
         match op {
-            Add => self.add(da, db),
-            Sub => self.sub(da, db),
-            Mul => {
-                let (x, y) = (self.mul(da, b), self.mul(a, db));
-                self.add(x, y)
+            Binary::Add => self.add(da, db),
+            Binary::Sub => self.sub(da, db),
+            Binary::Mul => {
+                let (left, right) = (self.mul(da, b), self.mul(a, db));
+                self.add(left, right)
             }
-            // (da - (a / b) db) / b
-            Div => {
+            // (a/b)' = (a' - (a/b) b') / b
+            Binary::Div => {
                 let correction = self.mul(e, db);
                 let numerator = self.sub(da, correction);
-                self.ratio(numerator, b)
+                self.div(numerator, b)
             }
-            Pow => self.differentiate_power(e, [a, b], [da, db]),
-            Min => {
-                let first = self.binary(Lt, a, b);
+            Binary::Pow => {
+                let mut total = zero;
+                if da != zero {
+                    // b a^(b-1) a'
+                    let one = self.constant(1.0);
+                    let exponent = self.sub(b, one);
+                    let power = self.pow(a, exponent);
+                    let slope = self.mul(b, power);
+                    total = self.mul(slope, da);
+                }
+                if db != zero {
+                    // a^b log(a) b'; where a is not positive the limit is 0 if a^b is (a Hill function at zero concentration).
+                    let log = self.unary(Unary::Ln, a);
+                    let product = self.mul(e, log);
+                    let positive = self.binary(Binary::Gt, a, zero);
+                    let slope = self.select(positive, product, zero);
+                    let term = self.mul(slope, db);
+                    total = self.add(total, term);
+                }
+                total
+            }
+            Binary::Min | Binary::Max => {
+                let comparison = if op == Binary::Min { Binary::Le } else { Binary::Ge };
+                let first = self.binary(comparison, a, b);
                 self.select(first, da, db)
             }
-            Max => {
-                let first = self.binary(Gt, a, b);
-                self.select(first, da, db)
-            }
-            // rem(a, b) = a - quotient(a, b) b
-            Rem => {
-                let quotient = self.binary(Quotient, a, b);
+            // rem(a, b) = a - b trunc(a/b)
+            Binary::Rem => {
+                let quotient = self.binary(Binary::Quotient, a, b);
                 let correction = self.mul(quotient, db);
                 self.sub(da, correction)
             }
-            Quotient | Lt | Le | Gt | Ge | Eq | Ne | And | Or | Xor => self.constant(0.0),
+            Binary::Quotient
+            | Binary::Lt
+            | Binary::Le
+            | Binary::Gt
+            | Binary::Ge
+            | Binary::Eq
+            | Binary::Ne
+            | Binary::And
+            | Binary::Or
+            | Binary::Xor => zero,
         }
-    }
-
-    /// The derivative of e = a^b, that is b a^(b-1) da + a^b ln(a) db.
-    ///
-    /// The first term is not written as b e / a, which is NaN at a = 0. In the second one the logarithm counts as 0 where a is not
-    /// positive: at a = 0 the limit is 0 for b > 0, and for negative a the power is real for whole b only, which cannot vary.
-    fn differentiate_power(&mut self, e: ExprId, [a, b]: [ExprId; 2], [da, db]: [ExprId; 2]) -> ExprId {
-        let zero = self.constant(0.0);
-        let mut derivative = zero;
-        if !self.is_zero(da) {
-            let one = self.constant(1.0);
-            let exponent = self.sub(b, one);
-            let power = self.pow(a, exponent);
-            let slope = self.mul(b, power);
-            derivative = self.mul(slope, da);
-        }
-        if !self.is_zero(db) {
-            let positive = self.binary(Binary::Gt, a, zero);
-            let ln = self.unary(Unary::Ln, a);
-            let ln = self.select(positive, ln, zero);
-            let slope = self.mul(e, ln);
-            let term = self.mul(slope, db);
-            derivative = self.add(derivative, term);
-        }
-        derivative
-    }
-
-    /// n / d, and 0 for n = 0 whatever d is: a function that is constant has the derivative 0 wherever it is defined.
-    fn ratio(&mut self, n: ExprId, d: ExprId) -> ExprId {
-        if self.is_zero(n) { n } else { self.div(n, d) }
-    }
-
-    fn minus_ratio(&mut self, n: ExprId, d: ExprId) -> ExprId {
-        let ratio = self.ratio(n, d);
-        self.neg(ratio)
-    }
-
-    fn minus_product(&mut self, a: ExprId, b: ExprId) -> ExprId {
-        let product = self.mul(a, b);
-        self.neg(product)
-    }
-
-    fn times(&mut self, factor: f64, a: ExprId) -> ExprId {
-        let factor = self.constant(factor);
-        self.mul(factor, a)
-    }
-
-    fn square(&mut self, a: ExprId) -> ExprId {
-        self.mul(a, a)
-    }
-
-    fn one_plus_square(&mut self, a: ExprId) -> ExprId {
-        let (one, square) = (self.constant(1.0), self.square(a));
-        self.add(one, square)
-    }
-
-    /// (u - 1) (u + 1)
-    fn square_minus_one(&mut self, u: ExprId) -> ExprId {
-        let one = self.constant(1.0);
-        let (below, above) = (self.sub(u, one), self.add(u, one));
-        self.mul(below, above)
-    }
-
-    /// sqrt((1 - u) (1 + u))
-    fn root_of_one_minus_square(&mut self, u: ExprId) -> ExprId {
-        let one = self.constant(1.0);
-        let (below, above) = (self.sub(one, u), self.add(one, u));
-        let product = self.mul(below, above);
-        self.unary(Unary::Sqrt, product)
-    }
-
-    /// |u| sqrt(u^2 + shift)
-    fn abs_times_root(&mut self, u: ExprId, shift: f64) -> ExprId {
-        let (square, shift) = (self.square(u), self.constant(shift));
-        let sum = self.add(square, shift);
-        let (abs, root) = (self.unary(Unary::Abs, u), self.unary(Unary::Sqrt, sum));
-        self.mul(abs, root)
     }
 }

@@ -5,11 +5,9 @@
 //! is also a topological position. The interpreter ([`Graph::evaluate`]) is slow and obvious; it is the oracle of the JIT.
 
 pub mod ast;
-mod depends;
 mod derivative;
 mod graph;
 mod interpret;
-mod lower;
 pub mod op;
 mod parse;
 mod print;

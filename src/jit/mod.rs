@@ -4,12 +4,12 @@
 //! [`Layout`] says for each symbol in which array and at which place it stands. Kernels are pure functions: they read the
 //! inputs, write `out` and the scratch, and touch nothing else, so one kernel may run on many threads at once.
 
-use crate::expr::{ExprId, Graph, SymbolId};
-use rustc_hash::FxHashMap;
-use schedule::{Program, schedule};
-use std::sync::Arc;
+mod program;
 
-mod schedule;
+use crate::expr::{ExprId, Graph, SymbolId};
+use program::Program;
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
 
 /// Number of input arrays of a kernel.
 pub const ARRAYS: usize = 4;
@@ -26,12 +26,8 @@ impl Layout {
         Self::default()
     }
 
-    /// Places `symbol` at `offset` of input array `array`.
-    ///
-    /// # Panics
-    /// If `array` is not below [`ARRAYS`] or `offset` not below 2^28 (machine code addresses 2^31 bytes).
+    /// Places `symbol` at `offset` of input array `array` (below [`ARRAYS`]).
     pub fn place(&mut self, symbol: SymbolId, array: usize, offset: usize) {
-        assert!(array < ARRAYS && offset < 1 << 28, "no place {offset} in input array {array}");
         self.places.insert(symbol, (array as u8, offset as u32));
     }
 }
@@ -59,18 +55,10 @@ pub enum CompileError {
     Backend(String),
 }
 
-/// One compiled list of expressions. Cloning is cheap; the code is freed with the last clone.
+/// One compiled list of expressions. Cloning is cheap; the machine code is freed with the last clone.
 #[derive(Debug, Clone)]
 pub struct Kernel {
-    outputs: usize,
-    lengths: [usize; ARRAYS],
-    body: Body,
-}
-
-/// What runs.
-#[derive(Debug, Clone)]
-enum Body {
-    Interpreted(Arc<Program>),
+    program: Arc<Program>,
 }
 
 /// Working memory of kernel calls; grows to the largest need and is re-used.
@@ -82,33 +70,23 @@ pub struct Scratch {
 impl Kernel {
     /// Number of outputs.
     pub fn outputs(&self) -> usize {
-        self.outputs
+        self.program.outputs.len()
     }
 
     /// Evaluates all outputs into `out` (length [`Kernel::outputs`]).
     ///
     /// # Panics
-    /// Where `out` has another length, or an input array does not reach to the largest offset that this kernel reads from it:
-    /// that is a bug of the caller.
+    /// If an input array is shorter than the largest offset placed in it that the kernel reads, or `out` has another length.
     pub fn call(&self, inputs: [&[f64]; ARRAYS], out: &mut [f64], scratch: &mut Scratch) {
-        assert_eq!(out.len(), self.outputs, "length of a kernel's output");
-        for (array, (input, needed)) in inputs.iter().zip(self.lengths).enumerate() {
-            assert!(input.len() >= needed, "input array {array} of a kernel has {} elements, {needed} are read", input.len());
+        assert_eq!(out.len(), self.program.outputs.len(), "length of a kernel's output");
+        for (input, need) in inputs.iter().zip(self.program.needs) {
+            assert!(input.len() >= need, "an input array of a kernel is too short");
         }
-        match &self.body {
-            Body::Interpreted(program) => program.interpret(inputs, out, &mut scratch.values),
-        }
+        self.program.interpret(inputs, out, &mut scratch.values);
     }
 }
 
 /// Compiles several expression lists over one layout into one piece of code, in the order given.
-///
-/// Fails: [`CompileError::Unplaced`] where an output needs a symbol that the layout lacks.
 pub fn compile(graph: &Graph, layout: &Layout, programs: &[&[ExprId]], _backend: Backend) -> Result<Vec<Kernel>, CompileError> {
-    let mut kernels = Vec::with_capacity(programs.len());
-    for outputs in programs {
-        let program = schedule(graph, layout, outputs)?;
-        kernels.push(Kernel { outputs: outputs.len(), lengths: program.lengths, body: Body::Interpreted(Arc::new(program)) });
-    }
-    Ok(kernels)
+    programs.iter().map(|outputs| Ok(Kernel { program: Arc::new(Program::new(graph, layout, outputs)?) })).collect()
 }

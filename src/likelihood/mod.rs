@@ -2,6 +2,26 @@
 //!
 //! The objective is always minimised. Values hold every constant (2 pi terms, Jacobians of log transformations).
 
+pub mod coordinates;
+pub mod covariance;
+pub mod ebe;
+pub mod fixed;
+pub mod importance;
+pub mod individual;
+pub mod laplace;
+pub mod nodes;
+pub mod noise;
+pub mod parameters;
+pub mod parametrisation;
+pub mod population;
+pub mod population_rows;
+pub mod population_statistics;
+pub mod problem;
+pub mod quadrature;
+pub mod simulated;
+pub mod simulated_individual;
+pub mod snapshot;
+
 use crate::ode::SimulationError;
 use crate::petab::Scale;
 use nalgebra::{DMatrix, DVector};

@@ -8,6 +8,10 @@
 //! every row of the PEtab parameter table (theta), then the model's own constants, then the flags of the switches.
 //! Assignment rules and function definitions are substituted.
 
+pub mod build;
 pub mod compiled;
+pub mod system;
 
-pub use compiled::CompiledModel;
+pub use build::build;
+pub use compiled::{CompileOptions, CompiledModel, compile};
+pub use system::{OdeSystem, Unit};
