@@ -4,9 +4,11 @@
 //! [`Layout`] says for each symbol in which array and at which place it stands. Kernels are pure functions: they read the
 //! inputs, write `out` and the scratch, and touch nothing else, so one kernel may run on many threads at once.
 
+mod cranelift;
 mod program;
 
 use crate::expr::{ExprId, Graph, SymbolId};
+use cranelift::Code;
 use program::Program;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -55,10 +57,18 @@ pub enum CompileError {
     Backend(String),
 }
 
-/// One compiled list of expressions. Cloning is cheap; the machine code is freed with the last clone.
+/// One compiled list of expressions. Cloning is cheap; the machine code is freed with the last clone of all kernels compiled together.
 #[derive(Debug, Clone)]
 pub struct Kernel {
-    program: Arc<Program>,
+    outputs: usize,
+    body: Body,
+}
+
+#[derive(Debug, Clone)]
+enum Body {
+    Program(Arc<Program>),
+    /// The code and the number of the kernel in it.
+    Machine(Arc<Code>, usize),
 }
 
 /// Working memory of kernel calls; grows to the largest need and is re-used.
@@ -70,7 +80,7 @@ pub struct Scratch {
 impl Kernel {
     /// Number of outputs.
     pub fn outputs(&self) -> usize {
-        self.program.outputs.len()
+        self.outputs
     }
 
     /// Evaluates all outputs into `out` (length [`Kernel::outputs`]).
@@ -78,15 +88,31 @@ impl Kernel {
     /// # Panics
     /// If an input array is shorter than the largest offset placed in it that the kernel reads, or `out` has another length.
     pub fn call(&self, inputs: [&[f64]; ARRAYS], out: &mut [f64], scratch: &mut Scratch) {
-        assert_eq!(out.len(), self.program.outputs.len(), "length of a kernel's output");
-        for (input, need) in inputs.iter().zip(self.program.needs) {
-            assert!(input.len() >= need, "an input array of a kernel is too short");
+        match &self.body {
+            Body::Program(program) => program.interpret(inputs, out, &mut scratch.values),
+            Body::Machine(code, kernel) => code.call(*kernel, inputs, out, &mut scratch.values),
         }
-        self.program.interpret(inputs, out, &mut scratch.values);
     }
 }
 
 /// Compiles several expression lists over one layout into one piece of code, in the order given.
-pub fn compile(graph: &Graph, layout: &Layout, programs: &[&[ExprId]], _backend: Backend) -> Result<Vec<Kernel>, CompileError> {
-    programs.iter().map(|outputs| Ok(Kernel { program: Arc::new(Program::new(graph, layout, outputs)?) })).collect()
+///
+/// # Errors
+/// A symbol without a place; with [`Backend::Machine`] also an unsupported processor; failures of the code generator.
+pub fn compile(graph: &Graph, layout: &Layout, programs: &[&[ExprId]], backend: Backend) -> Result<Vec<Kernel>, CompileError> {
+    let programs = programs.iter().map(|outputs| Program::new(graph, layout, outputs)).collect::<Result<Vec<_>, _>>()?;
+    let outputs: Vec<usize> = programs.iter().map(|p| p.outputs.len()).collect();
+    let machine = match backend {
+        Backend::Interpreter => false,
+        Backend::Machine => true,
+        // Without outputs there is nothing to compile.
+        Backend::Auto => cranelift::supported() && outputs.iter().any(|n| *n > 0),
+    };
+    let bodies: Vec<Body> = if machine {
+        let code = Arc::new(cranelift::compile(&programs)?);
+        (0..programs.len()).map(|kernel| Body::Machine(Arc::clone(&code), kernel)).collect()
+    } else {
+        programs.into_iter().map(|program| Body::Program(Arc::new(program))).collect()
+    };
+    Ok(outputs.into_iter().zip(bodies).map(|(outputs, body)| Kernel { outputs, body }).collect())
 }
