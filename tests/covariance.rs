@@ -7,9 +7,9 @@ use mixode::diag::Source;
 use mixode::likelihood::EvaluationError;
 use mixode::likelihood::covariance::{Covariance, Omega};
 use mixode::likelihood::parametrisation::Parametrisation;
+use mixode::petab::CovarianceEntry;
 use mixode::petab::CovarianceKind::{self, *};
 use mixode::petab::CovarianceValue::{self, Number, Parameter};
-use mixode::petab::CovarianceEntry;
 use nalgebra::{DMatrix, DVector};
 use nlme_support::{close, close_all, matrix, numbers, oracles};
 
@@ -152,11 +152,9 @@ fn tables_of_every_kind_give_the_covariance_they_describe() {
 
 #[test]
 fn impossible_covariances_are_named() {
-    let message = |entries: &[CovarianceEntry], natural: &[f64]| {
-        match Covariance::new(entries, &ids(2)).unwrap().evaluate(natural) {
-            Err(EvaluationError::Density(text)) => text,
-            other => panic!("{other:?}"),
-        }
+    let message = |entries: &[CovarianceEntry], natural: &[f64]| match Covariance::new(entries, &ids(2)).unwrap().evaluate(natural) {
+        Err(EvaluationError::Density(text)) => text,
+        other => panic!("{other:?}"),
     };
     let full = [entry(0, 0, Var, Number(1.0)), entry(1, 1, Var, Number(1.0)), entry(0, 1, Var, Parameter(0))];
     assert_eq!(message(&full, &[1.5]), "the covariance of the random effects is not positive definite at `b_v` together with `b_k`");

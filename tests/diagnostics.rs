@@ -6,13 +6,13 @@
 #![allow(clippy::unwrap_used)]
 
 use mixode::diag::Diagnostics;
-use mixode::petab;
+use mixode::cli::load;
 use std::path::{Path, PathBuf};
 
 /// All stages that read the input.
 fn check(path: &Path) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
-    petab::read(path, &mut diagnostics);
+    load::read(path, &mut diagnostics);
     diagnostics
 }
 

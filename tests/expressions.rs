@@ -1,6 +1,6 @@
 //! Formulas from text to machine code: the published PEtab math suite; machine code against the interpreter, derivatives against
 //! differences, printing against parsing, simplification against direct evaluation.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use mixode::expr::{self, Ast, AstKind, Binary, ExprId, Graph, SymbolId, Unary};
 use mixode::jit::{self, Backend, Layout, Scratch};
@@ -8,15 +8,63 @@ use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 
 const UNARY: [Unary; 36] = [
-    Unary::Neg, Unary::Not, Unary::Abs, Unary::Sign, Unary::Floor, Unary::Ceil, Unary::Factorial, Unary::Sqrt, Unary::Exp, Unary::Ln,
-    Unary::Log10, Unary::Log2, Unary::Sin, Unary::Cos, Unary::Tan, Unary::Sec, Unary::Csc, Unary::Cot, Unary::Asin, Unary::Acos,
-    Unary::Atan, Unary::Asec, Unary::Acsc, Unary::Acot, Unary::Sinh, Unary::Cosh, Unary::Tanh, Unary::Sech, Unary::Csch, Unary::Coth,
-    Unary::Asinh, Unary::Acosh, Unary::Atanh, Unary::Asech, Unary::Acsch, Unary::Acoth,
+    Unary::Neg,
+    Unary::Not,
+    Unary::Abs,
+    Unary::Sign,
+    Unary::Floor,
+    Unary::Ceil,
+    Unary::Factorial,
+    Unary::Sqrt,
+    Unary::Exp,
+    Unary::Ln,
+    Unary::Log10,
+    Unary::Log2,
+    Unary::Sin,
+    Unary::Cos,
+    Unary::Tan,
+    Unary::Sec,
+    Unary::Csc,
+    Unary::Cot,
+    Unary::Asin,
+    Unary::Acos,
+    Unary::Atan,
+    Unary::Asec,
+    Unary::Acsc,
+    Unary::Acot,
+    Unary::Sinh,
+    Unary::Cosh,
+    Unary::Tanh,
+    Unary::Sech,
+    Unary::Csch,
+    Unary::Coth,
+    Unary::Asinh,
+    Unary::Acosh,
+    Unary::Atanh,
+    Unary::Asech,
+    Unary::Acsch,
+    Unary::Acoth,
 ];
 
 const BINARY: [Binary; 18] = [
-    Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Pow, Binary::Min, Binary::Max, Binary::Rem, Binary::Quotient, Binary::Lt,
-    Binary::Le, Binary::Gt, Binary::Ge, Binary::Eq, Binary::Ne, Binary::And, Binary::Or, Binary::Xor,
+    Binary::Add,
+    Binary::Sub,
+    Binary::Mul,
+    Binary::Div,
+    Binary::Pow,
+    Binary::Min,
+    Binary::Max,
+    Binary::Rem,
+    Binary::Quotient,
+    Binary::Lt,
+    Binary::Le,
+    Binary::Gt,
+    Binary::Ge,
+    Binary::Eq,
+    Binary::Ne,
+    Binary::And,
+    Binary::Or,
+    Binary::Xor,
 ];
 
 /// Lowers a formula whose names become symbols.
@@ -192,8 +240,32 @@ fn machine_code_of_every_operator() {
     let kernel = |backend| jit::compile(&graph, &layout, &[&list], backend).unwrap().remove(0);
     let (machine, slow) = (kernel(Backend::Machine), kernel(Backend::Interpreter));
     let numbers = [
-        0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 3.0, -3.0, 5.5, -5.5, 1e-3, 20.0, 170.0, 171.5, -170.5, 1e9, 1e300, -1e300, f64::MIN_POSITIVE,
-        5e-324, -5e-324, f64::MAX, f64::INFINITY, f64::NEG_INFINITY, f64::NAN,
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        0.5,
+        -0.5,
+        2.0,
+        3.0,
+        -3.0,
+        5.5,
+        -5.5,
+        1e-3,
+        20.0,
+        170.0,
+        171.5,
+        -170.5,
+        1e9,
+        1e300,
+        -1e300,
+        f64::MIN_POSITIVE,
+        5e-324,
+        -5e-324,
+        f64::MAX,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        f64::NAN,
     ];
     let (mut found, mut expected) = (vec![0.0; list.len()], vec![0.0; list.len()]);
     let mut scratch = Scratch::default();
@@ -213,11 +285,13 @@ fn machine_code_of_every_operator() {
 fn kernels_are_shared_and_checked() {
     let mut graph = Graph::new();
     let x = graph.symbol("x");
-    let outputs: Vec<ExprId> = (0..2000).map(|i| {
-        let c = graph.constant(f64::from(i));
-        let sum = graph.add(x, c);
-        graph.unary(Unary::Exp, sum)
-    }).collect();
+    let outputs: Vec<ExprId> = (0..2000)
+        .map(|i| {
+            let c = graph.constant(f64::from(i));
+            let sum = graph.add(x, c);
+            graph.unary(Unary::Exp, sum)
+        })
+        .collect();
     let mut layout = Layout::new();
     layout.place(graph.find("x").unwrap(), 2, 4);
     let mut kernels = jit::compile(&graph, &layout, &[&outputs[..1], &outputs], Backend::Auto).unwrap();
@@ -393,7 +467,11 @@ fn check_derivatives(graph: &mut Graph, e: ExprId, point: [f64; 2], step: f64) {
         let (expected, error) = richardson(moved, point[k], step);
         let tolerance = 1e-8 * (1.0 + expected.abs() + at(e, point).abs());
         assert!(error <= tolerance, "differences of {} at {point:?} do not settle: {expected} +- {error}", graph.print(e));
-        assert!((found - expected).abs() <= tolerance, "d {} / ds{k} at {point:?}: {found}, expected {expected} +- {error}", graph.print(e));
+        assert!(
+            (found - expected).abs() <= tolerance,
+            "d {} / ds{k} at {point:?}: {found}, expected {expected} +- {error}",
+            graph.print(e)
+        );
     }
 }
 
@@ -537,13 +615,15 @@ fn large_graphs() {
     let start = std::time::Instant::now();
     let mut graph = Graph::new();
     let states: Vec<ExprId> = (0..500).map(|i| graph.symbol(&format!("x{i}"))).collect();
-    let rates: Vec<ExprId> = (0..500).map(|i| {
-        let (v, k) = (graph.symbol(&format!("v{i}")), graph.symbol(&format!("k{i}")));
-        let top = graph.mul(v, states[i]);
-        let bottom = graph.add(k, states[i]);
-        let bottom = graph.add(bottom, states[(i * 7) % 500]);
-        graph.div(top, bottom)
-    }).collect();
+    let rates: Vec<ExprId> = (0..500)
+        .map(|i| {
+            let (v, k) = (graph.symbol(&format!("v{i}")), graph.symbol(&format!("k{i}")));
+            let top = graph.mul(v, states[i]);
+            let bottom = graph.add(k, states[i]);
+            let bottom = graph.add(bottom, states[(i * 7) % 500]);
+            graph.div(top, bottom)
+        })
+        .collect();
     let total = graph.sum(&rates);
     let mut entries = 0;
     for i in 1..500 {

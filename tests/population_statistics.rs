@@ -209,8 +209,7 @@ fn noisy(phi: &[f64]) -> Result<(Vec<f64>, DMatrix<f64>), EvaluationError> {
     let y2 = 1.0 + a * b + b * c;
     let s1 = 0.2 * (0.5 * a + c).exp();
     let s2 = 0.3 * c.exp();
-    let jacobian =
-        DMatrix::from_row_slice(4, 3, &[y1, 0.3 * y1, 0.0, b, a + c, b, 0.5 * s1, 0.0, s1, 0.0, 0.0, s2]);
+    let jacobian = DMatrix::from_row_slice(4, 3, &[y1, 0.3 * y1, 0.0, b, a + c, b, 0.5 * s1, 0.0, s1, 0.0, 0.0, s2]);
     Ok((vec![y1, y2, s1, s2], jacobian))
 }
 
@@ -250,7 +249,11 @@ fn derivatives_of_statistics_and_their_terms() {
     let nodes = Nodes::gauss_hermite(2, 6);
     let at = |k: usize, h: f64| {
         let (mut phi, mut natural) = (NOISY_PHI, CORRELATED);
-        if k < 3 { phi[k] += h } else if k < 6 { natural[k - 3] += h }
+        if k < 3 {
+            phi[k] += h
+        } else if k < 6 {
+            natural[k - 3] += h
+        }
         Sample::evaluate(&mut Closure(noisy), &phi, &[0, 1], &correlated(natural), &nodes, true).unwrap()
     };
     let check = |f: &dyn Fn(&Sample) -> Statistic, what: &str| {

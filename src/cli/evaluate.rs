@@ -2,6 +2,8 @@
 
 use super::load::{Loaded, load};
 use super::{SolverArguments, Status, cannot_write, fail};
+use crate::likelihood::individual::Curvature;
+use crate::likelihood::population::PopulationOptions;
 use crate::likelihood::problem::ProblemObjective;
 use crate::likelihood::{EvaluationError, Objective, Order};
 use crate::model::{self, CompileOptions};
@@ -37,6 +39,9 @@ pub struct Arguments {
     /// Write the simulation table (PEtab columns) here
     #[arg(long)]
     simulations: Option<PathBuf>,
+    /// Also compute the individuals' likelihood by importance sampling with this many draws each
+    #[arg(long, value_name = "DRAWS")]
+    importance: Option<usize>,
     #[command(flatten)]
     solver: SolverArguments,
 }
@@ -68,6 +73,15 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
             })
             .collect();
         result.insert("individuals".into(), individuals.into());
+    }
+    if let (Some(draws), Some(population)) = (arguments.importance, objective.population()) {
+        let i = population.importance(&natural, draws, 1).map_err(numerics)?;
+        let others: f64 = summary.terms.iter().filter(|(kind, _)| *kind != "trajectory").map(|(_, v)| v).sum();
+        result.insert(
+            "importance".into(),
+            json!({"minus2LL": number(2.0 * (others + i.value)), "standard_error": number(2.0 * i.standard_error),
+                "worst_pareto_shape": number(i.worst_pareto_shape), "least_effective_sample_size": number(i.least_sample_size)}),
+        );
     }
     let begin = Instant::now();
     if arguments.gradient == Gradient::Forward {
@@ -121,7 +135,11 @@ fn number(value: f64) -> Value {
 pub fn objective(loaded: &Loaded, options: Options) -> Result<ProblemObjective, Status> {
     let compile = CompileOptions { second: ProblemObjective::needs_second_order(&loaded.problem), ..CompileOptions::default() };
     let model = model::compile(&loaded.system, compile).map_err(|e| fail(Status::Numerics, e))?;
-    ProblemObjective::new(model, &loaded.problem, options).map_err(|message| fail(Status::Unsupported, message))
+    let mut population = PopulationOptions::default();
+    if loaded.problem.nlme.as_ref().and_then(|n| n.defaults.individual_integration.as_deref()) == Some("gauss_newton") {
+        population.curvature = Curvature::GaussNewton;
+    }
+    ProblemObjective::new(model, &loaded.problem, options, &population).map_err(|message| fail(Status::Unsupported, message))
 }
 
 /// Simulations of all measurements at natural parameter values.

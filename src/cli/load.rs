@@ -9,6 +9,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 /// A problem that was read without errors.
+#[derive(Debug)]
 pub struct Loaded {
     /// The tables.
     pub problem: Problem,
@@ -20,8 +21,12 @@ pub struct Loaded {
 
 /// Reads a problem and everything it refers to; all messages go into `diagnostics`.
 pub fn read(path: &Path, diagnostics: &mut Diagnostics) -> Option<Loaded> {
-    let problem = petab::read(path, diagnostics)?;
+    let problem = petab::read_what_is_there(path, diagnostics)?;
     let model = sbml::read(&problem.model, diagnostics)?;
+    // Formulas are only looked at when the tables are right, since mistakes there would show again.
+    if diagnostics.has_errors() {
+        return None;
+    }
     let system = model::build(&model, Some(&problem), 0.0, diagnostics)?;
     Some(Loaded { problem, model, system })
 }

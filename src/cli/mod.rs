@@ -7,7 +7,7 @@
 mod check;
 mod describe;
 mod evaluate;
-mod load;
+pub mod load;
 mod simulate;
 
 use clap::{Parser, Subcommand};

@@ -2,6 +2,7 @@
 
 pub mod multistart;
 pub mod trust_region;
+pub mod uncertainty;
 
 use std::time::Duration;
 

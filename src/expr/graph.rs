@@ -3,6 +3,7 @@
 use super::ast::{Ast, AstKind};
 use super::op::{Binary, Unary};
 use rustc_hash::FxHashMap;
+use std::sync::Arc;
 
 /// An expression of a [`Graph`]. Smaller ids never depend on larger ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,8 +37,8 @@ pub struct Graph {
     by_name: FxHashMap<String, SymbolId>,
     /// For every node the set of symbols it depends on, as an index into `sets`.
     dependencies: Vec<u32>,
-    sets: Vec<Box<[SymbolId]>>,
-    set_index: FxHashMap<Box<[SymbolId]>, u32>,
+    sets: Vec<Arc<[SymbolId]>>,
+    set_index: FxHashMap<Arc<[SymbolId]>, u32>,
     unions: FxHashMap<(u32, u32), u32>,
     pub(super) derivatives: FxHashMap<(ExprId, SymbolId), ExprId>,
 }
@@ -120,8 +121,8 @@ impl Graph {
         }
         let id = ExprId(self.nodes.len() as u32);
         let set = match node {
-            Node::Constant(_) => self.set(Box::new([])),
-            Node::Symbol(s) => self.set(Box::new([s])),
+            Node::Constant(_) => self.set(Arc::new([])),
+            Node::Symbol(s) => self.set(Arc::new([s])),
             Node::Unary(_, a) => self.dependencies[a.0 as usize],
             Node::Binary(_, a, b) => self.union(self.dependencies[a.0 as usize], self.dependencies[b.0 as usize]),
             Node::Select(c, a, b) => {
@@ -135,12 +136,12 @@ impl Graph {
         id
     }
 
-    fn set(&mut self, symbols: Box<[SymbolId]>) -> u32 {
+    fn set(&mut self, symbols: Arc<[SymbolId]>) -> u32 {
         if let Some(id) = self.set_index.get(&symbols) {
             return *id;
         }
         let id = self.sets.len() as u32;
-        self.sets.push(symbols.clone());
+        self.sets.push(Arc::clone(&symbols));
         self.set_index.insert(symbols, id);
         id
     }
@@ -270,9 +271,24 @@ impl Graph {
             return self.constant(op.apply(x));
         }
         match (op, self.node(a)) {
-            // -(-x) = x, -(x - y) = y - x (equal bit for bit)
+            // -(-x) = x, -(x - y) = y - x; equal but for the sign of zero
             (Unary::Neg, Node::Unary(Unary::Neg, x)) => x,
             (Unary::Neg, Node::Binary(Binary::Sub, x, y)) => self.sub(y, x),
+            // -(c x) = (-c) x, -(c / x) = (-c) / x
+            (Unary::Neg, Node::Binary(inner @ (Binary::Mul | Binary::Div), x, y)) => {
+                let (left, right) = (self.constant_value(x), self.constant_value(y));
+                match (inner, left, right) {
+                    (_, Some(c), _) => {
+                        let c = self.constant(-c);
+                        self.binary(inner, c, y)
+                    }
+                    (Binary::Mul, _, Some(c)) => {
+                        let c = self.constant(-c);
+                        self.mul(x, c)
+                    }
+                    _ => self.intern(Node::Unary(op, a)),
+                }
+            }
             // |-x| = |x|
             (Unary::Abs, Node::Unary(Unary::Neg, x)) => self.unary(Unary::Abs, x),
             _ => self.intern(Node::Unary(op, a)),
@@ -351,9 +367,18 @@ impl Graph {
                 if y == Some(1.0) {
                     return a;
                 }
-                if let Node::Unary(Unary::Neg, c) = self.node(a) {
-                    let quotient = self.div(c, b);
-                    return self.neg(quotient);
+                match (self.node(a), self.node(b)) {
+                    // (-x) / (-y) = x / y; (-x) / y = x / (-y) = -(x / y)
+                    (Node::Unary(Unary::Neg, c), Node::Unary(Unary::Neg, d)) => return self.div(c, d),
+                    (Node::Unary(Unary::Neg, c), _) => {
+                        let quotient = self.div(c, b);
+                        return self.neg(quotient);
+                    }
+                    (_, Node::Unary(Unary::Neg, d)) => {
+                        let quotient = self.div(a, d);
+                        return self.neg(quotient);
+                    }
+                    _ => {}
                 }
             }
             Binary::Pow => {
@@ -365,12 +390,34 @@ impl Graph {
                 }
             }
             Binary::Min | Binary::Max if a == b => return a,
+            Binary::And | Binary::Or => {
+                let known = match (x, y) {
+                    (Some(c), _) => Some((c != 0.0, b)),
+                    (_, Some(c)) => Some((c != 0.0, a)),
+                    _ => None,
+                };
+                match known {
+                    Some((c, _)) if c == (op == Binary::Or) => return self.constant(if c { 1.0 } else { 0.0 }),
+                    // true && e = false || e = e, if e is 0 or 1
+                    Some((_, e)) if self.is_truth(e) => return e,
+                    _ => {}
+                }
+                if a == b && self.is_truth(a) {
+                    return a;
+                }
+            }
             _ => {}
         }
         // The operands of commutative operators stand in order of their ids, so that a + b and b + a are one node.
         let commutative = matches!(op, Binary::Add | Binary::Mul | Binary::And | Binary::Or | Binary::Xor | Binary::Eq | Binary::Ne);
         let (a, b) = if commutative && b < a { (b, a) } else { (a, b) };
         self.intern(Node::Binary(op, a, b))
+    }
+
+    /// Whether the value can only be 0 or 1.
+    fn is_truth(&self, e: ExprId) -> bool {
+        use Binary::{And, Eq, Ge, Gt, Le, Lt, Ne, Or, Xor};
+        matches!(self.node(e), Node::Unary(Unary::Not, _) | Node::Binary(Lt | Le | Gt | Ge | Eq | Ne | And | Or | Xor, ..))
     }
 
     /// x^n with a constant exponent: small integer powers are products, halves are square roots, so that `pow` is not called.
@@ -402,7 +449,7 @@ impl Graph {
             _ => {
                 let half = self.integer_power(a, n / 2);
                 let square = self.mul(half, half);
-                if n % 2 == 0 { square } else { self.mul(square, a) }
+                if n.is_multiple_of(2) { square } else { self.mul(square, a) }
             }
         }
     }
@@ -410,9 +457,18 @@ impl Graph {
     /// `condition != 0 ? then : otherwise`, simplified.
     pub fn select(&mut self, condition: ExprId, then: ExprId, otherwise: ExprId) -> ExprId {
         match self.constant_value(condition) {
-            Some(c) => if c != 0.0 { then } else { otherwise },
+            Some(c) => {
+                if c != 0.0 {
+                    then
+                } else {
+                    otherwise
+                }
+            }
             None if then == otherwise => then,
-            None => self.intern(Node::Select(condition, then, otherwise)),
+            None => match self.node(condition) {
+                Node::Unary(Unary::Not, c) => self.select(c, otherwise, then),
+                _ => self.intern(Node::Select(condition, then, otherwise)),
+            },
         }
     }
 

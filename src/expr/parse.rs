@@ -453,10 +453,7 @@ impl Parser<'_> {
         match function {
             "pow" | "min" | "max" => expect("two arguments", arguments.len() == 2)?,
             "log" => expect("one argument or two (the second is the base)", matches!(arguments.len(), 1 | 2))?,
-            "piecewise" => expect(
-                "an odd number of arguments (value, condition, ..., value otherwise)",
-                arguments.len() % 2 == 1,
-            )?,
+            "piecewise" => expect("an odd number of arguments (value, condition, ..., value otherwise)", arguments.len() % 2 == 1)?,
             _ => return Err(unknown_function(function, name)),
         }
         let last = arguments.pop();

@@ -129,7 +129,8 @@ impl Graph {
                     Binary::Quotient => "quotient(",
                     _ => "xor(",
                 };
-                let parts = [Task::Text(name), Task::Expression(a, LOGICAL), Task::Text(", "), Task::Expression(b, LOGICAL), Task::Text(")")];
+                let parts =
+                    [Task::Text(name), Task::Expression(a, LOGICAL), Task::Text(", "), Task::Expression(b, LOGICAL), Task::Text(")")];
                 tasks.extend(parts);
                 return;
             }
@@ -141,7 +142,7 @@ impl Graph {
             let negative = |e| self.constant_value(e).is_some_and(|x| x < 0.0);
             let turned = match op {
                 Binary::Add => negative(a) || (right == level && left > level && !negative(b)),
-                _ => (right == level && left > level) || (self.constant_value(b).is_some() && left > level),
+                _ => left > level && (right == level || self.constant_value(b).is_some()),
             };
             if turned {
                 (a, b) = (b, a);

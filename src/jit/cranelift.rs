@@ -202,7 +202,12 @@ struct Function {
 
 /// Compiles the function of a chunk.
 fn generate(
-    id: FuncId, program: &Program, chunk: &Chunk, signatures: &Signatures, isa: &dyn TargetIsa, context: &mut Context,
+    id: FuncId,
+    program: &Program,
+    chunk: &Chunk,
+    signatures: &Signatures,
+    isa: &dyn TargetIsa,
+    context: &mut Context,
     builder_context: &mut FunctionBuilderContext,
 ) -> Result<Function, CompileError> {
     context.clear();
@@ -219,7 +224,11 @@ fn generate(
 
 /// Writes the function of a chunk in Cranelift's language.
 fn emit(
-    program: &Program, chunk: &Chunk, signatures: &Signatures, isa: &dyn TargetIsa, context: &mut Context,
+    program: &Program,
+    chunk: &Chunk,
+    signatures: &Signatures,
+    isa: &dyn TargetIsa,
+    context: &mut Context,
     builder_context: &mut FunctionBuilderContext,
 ) {
     let mut builder = FunctionBuilder::new(&mut context.func, builder_context);

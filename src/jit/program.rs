@@ -49,7 +49,8 @@ impl Program {
                 let step = match node {
                     Node::Constant(bits) => Step::Constant(f64::from_bits(bits)),
                     Node::Symbol(symbol) => {
-                        let (array, offset) = *layout.places.get(&symbol).ok_or_else(|| CompileError::Unplaced(graph.name(symbol).to_string()))?;
+                        let (array, offset) =
+                            *layout.places.get(&symbol).ok_or_else(|| CompileError::Unplaced(graph.name(symbol).to_string()))?;
                         let need = &mut program.needs[array as usize];
                         *need = (*need).max(offset as usize + 1);
                         Step::Load(array, offset)

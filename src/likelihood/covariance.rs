@@ -149,8 +149,10 @@ impl Covariance {
                 (Corr, true) => Some("a diagonal entry is `sd`, `var`, `log_var` or `chol`"),
                 (Sd | LogVar, false) => Some("an off-diagonal entry is `corr`, `var` (a covariance) or `chol`"),
                 (Chol, false) if !both_factor => Some("both effects of a `chol` entry need a `chol` entry on the diagonal"),
-                (Chol, false) if entry.row < entry.column => Some("`chol` entries form a lower triangle: swap rowId and colId, \
-                    or list the effects in the other order in the random effect table"),
+                (Chol, false) if entry.row < entry.column => Some(
+                    "`chol` entries form a lower triangle: swap rowId and colId, \
+                    or list the effects in the other order in the random effect table",
+                ),
                 (Corr | Var, false) if any_factor => Some("effects with a `chol` entry on the diagonal are related by `chol` entries only"),
                 _ => None,
             };
@@ -215,7 +217,7 @@ impl Covariance {
                     }
                 }
                 (Corr, _) => {
-                    if !(x.abs() < 1.0) {
+                    if x.is_nan() || x.abs() >= 1.0 {
                         let pair = format!("`{}` and `{}`", self.ids[j], self.ids[i]);
                         return refuse(format!("the correlation of random effects {pair} is not between -1 and 1"), x);
                     }

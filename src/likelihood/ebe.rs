@@ -5,7 +5,8 @@
 use super::EvaluationError;
 use super::covariance::Omega;
 use super::individual::{Conditional, ConditionalOrder, ConditionalValue, Scope, missing};
-use nalgebra::{DMatrix, DVector, SymmetricEigen};
+use crate::linalg::trust_region_step;
+use nalgebra::{DMatrix, DVector};
 
 /// Settings of the search.
 #[derive(Debug, Clone)]
@@ -103,7 +104,7 @@ pub struct Mode {
     pub value: f64,
     /// Largest component of the gradient in u.
     pub gradient_norm: f64,
-    /// Whether the tolerance of the gradient was met. If not, J is still within 1e-6 of its minimum.
+    /// Whether the tolerance of the gradient was met. If not, J is still within 1e-6 of its minimum, or has a kink there.
     pub converged: bool,
     /// Evaluations with derivatives, over all starting points.
     pub evaluations: usize,
@@ -123,6 +124,8 @@ pub(super) struct Whitened<'a, C: ?Sized> {
 
 /// J and its derivatives in u at one point.
 struct Point {
+    /// The search ended because no smaller value was found however short the step: a minimum at a kink, or the limit of accuracy.
+    stuck: bool,
     u: DVector<f64>,
     value: f64,
     gradient: DVector<f64>,
@@ -161,7 +164,7 @@ impl<C: Conditional + ?Sized> Whitened<'_, C> {
         if !value.is_finite() || gradient.iter().chain(curvature.iter()).any(|x| !x.is_finite()) {
             return Err(EvaluationError::Inner("the conditional likelihood or its derivatives are not finite".to_string()));
         }
-        Ok(Point { u, value, gradient, curvature, exact, data })
+        Ok(Point { stuck: false, u, value, gradient, curvature, exact, data })
     }
 }
 
@@ -177,8 +180,9 @@ pub fn cell_parameters(phi_typical: &[f64], targets: &[usize], b: &DVector<f64>)
 /// Finds the mode of J. The data term of the result has the Hessian, in the given scope.
 ///
 /// # Errors
-/// The error of the data term if it fails at every starting point; [`EvaluationError::Inner`] if the search does not come within 1e-6 of
-/// the minimum of J, estimated by the Newton decrement.
+/// The error of the data term if it fails at every starting point; [`EvaluationError::Inner`] if the search runs out of evaluations before it
+/// is within 1e-6 of the minimum of J, estimated by the Newton decrement. A minimum at a kink of J, as the start time of a response has
+/// between two measurements, is accepted with `converged` false.
 pub fn empirical_bayes_estimate<C: Conditional + ?Sized>(
     conditional: &mut C,
     phi_typical: &[f64],
@@ -209,20 +213,20 @@ pub fn empirical_bayes_estimate<C: Conditional + ?Sized>(
         }
     }
     found.sort_by(|a, b| a.value.total_cmp(&b.value));
-    let modes = found.iter().enumerate().filter(|(i, p)| {
-        p.value <= found[0].value + 3.0 && found[..*i].iter().all(|q| (&q.u - &p.u).amax() > 1e-3)
-    });
-    let modes = modes.count();
+    // A stationary point with an indefinite curvature is no mode.
+    let minima: Vec<&Point> = found.iter().filter(|p| p.value <= found[0].value + 3.0 && newton_decrement(p).is_finite()).collect();
+    let modes = minima.iter().enumerate().filter(|(i, p)| minima[..*i].iter().all(|q| (&q.u - &p.u).amax() > 1e-3)).count().max(1);
     let Some(best) = found.into_iter().next() else {
         // There is always a starting point, so without a mode there is an error.
         return Err(failure.unwrap_or_else(missing));
     };
+    let stuck = best.stuck;
     let best = polish(&mut whitened, best, scope, &mut evaluations)?;
     let gradient_norm = best.gradient.amax();
     let converged = gradient_norm <= options.tolerance * (1.0 + best.value.abs());
     if !converged {
         let decrement = newton_decrement(&best);
-        if !(decrement <= 1e-6) {
+        if !stuck && (decrement.is_nan() || decrement > 1e-6) {
             return Err(EvaluationError::Inner(format!(
                 "the empirical Bayes estimate of an individual did not converge in {evaluations} evaluations (gradient {gradient_norm:.1e})"
             )));
@@ -248,7 +252,7 @@ fn minimise<C: Conditional + ?Sized>(
         if current.gradient.amax() <= tolerance {
             break;
         }
-        let step = trust_region_step(&current.curvature, &current.gradient, radius);
+        let step = trust_region_step(&current.gradient, &current.curvature, radius);
         let predicted = -(current.gradient.dot(&step) + 0.5 * step.dot(&(&current.curvature * &step)));
         // Below this the value cannot tell a better point from a worse one: the gradient decides.
         let resolvable = predicted > 1e-11 * (1.0 + current.value.abs());
@@ -259,6 +263,7 @@ fn minimise<C: Conditional + ?Sized>(
             Err(_) => {
                 radius = 0.25 * step.norm();
                 if radius < 1e-10 {
+                    current.stuck = true;
                     break;
                 }
                 continue;
@@ -277,7 +282,8 @@ fn minimise<C: Conditional + ?Sized>(
         if accepted {
             current = trial;
         } else if !resolvable && current.exact {
-            // No better gradient from an exact Newton step: the accuracy of the data term is exhausted.
+            // No better gradient from an exact Newton step: the accuracy of the data term is exhausted, or the point is a kink.
+            current.stuck = true;
             break;
         } else if exact && !current.exact {
             *evaluations += 1;
@@ -298,7 +304,7 @@ fn polish<C: Conditional + ?Sized>(
         *evaluations += 1;
         point = whitened.point(point.u, true, scope)?;
     }
-    let step = trust_region_step(&point.curvature, &point.gradient, 0.1);
+    let step = trust_region_step(&point.gradient, &point.curvature, 0.1);
     *evaluations += 1;
     match whitened.point(&point.u + step, true, scope) {
         Ok(trial) if trial.gradient.norm() <= point.gradient.norm() => Ok(trial),
@@ -316,45 +322,4 @@ fn newton_decrement(point: &Point) -> f64 {
         Some(factor) => 0.5 * point.gradient.dot(&factor.solve(&point.gradient)),
         None => f64::INFINITY,
     }
-}
-
-/// Minimiser of g^T p + 1/2 p^T B p over |p| <= radius (Nocedal and Wright 2006, section 4.3), through the eigenvectors of B.
-fn trust_region_step(b: &DMatrix<f64>, gradient: &DVector<f64>, radius: f64) -> DVector<f64> {
-    let SymmetricEigen { eigenvectors: q, eigenvalues: lambda } = b.clone().symmetric_eigen();
-    let g = q.tr_mul(gradient);
-    let (lowest, smallest) = lambda.iter().copied().enumerate().fold((0, f64::INFINITY), |m, (i, x)| if x < m.1 { (i, x) } else { m });
-    let largest = lambda.amax().max(f64::MIN_POSITIVE);
-    let step = |shift: f64| DVector::from_iterator(g.len(), g.iter().zip(lambda.iter()).map(|(g, l)| -g / (l + shift)));
-    let floor = 1e-12 * largest;
-    if smallest > floor {
-        let newton = step(0.0);
-        if newton.norm() <= radius {
-            return q * newton;
-        }
-    }
-    // |p(shift)| falls from its value at the lower end to zero: bisection on the logarithm of the distance to the pole.
-    let pole = (-smallest).max(0.0);
-    let (mut low, mut high) = (floor, g.norm() / radius + 2.0 * largest);
-    if smallest > floor && step(low).norm() < radius {
-        return q * step(low);
-    }
-    if step(pole + low).norm() < radius {
-        // Hard case: the gradient has no part along the lowest eigenvector; go along it to the boundary.
-        let mut p = step(pole + low);
-        p[lowest] = 0.0;
-        let rest = (radius * radius - p.norm_squared()).max(0.0).sqrt();
-        p[lowest] = if g[lowest] > 0.0 { -rest } else { rest };
-        return q * p;
-    }
-    for _ in 0..200 {
-        let middle = (low * high).sqrt();
-        let length = step(pole + middle).norm();
-        if (length - radius).abs() < 1e-3 * radius {
-            low = middle;
-            high = middle;
-            break;
-        }
-        if length > radius { low = middle } else { high = middle }
-    }
-    q * step(pole + (low * high).sqrt())
 }

@@ -30,8 +30,8 @@ impl Proposal {
     }
 
     /// Draws of the multivariate t distribution with `degrees` degrees of freedom, whose tails cover those of most posteriors. `scores`
-    /// has n_b + 1 rows of standard normal scores; the last one becomes the chi-squared variable. `None` without rows or if `degrees` is not
-    /// positive.
+    /// has n_b + 1 rows of standard normal scores; the last one becomes the chi-squared variable. `None` without rows or if `degrees` is
+    /// not positive.
     pub fn student(scores: &DMatrix<f64>, degrees: f64) -> Option<Proposal> {
         let n = scores.nrows().checked_sub(1)?;
         let chi = ChiSquared::new(degrees).ok()?;
@@ -142,7 +142,8 @@ fn pareto_shape(weights: &[f64]) -> f64 {
     }
     let shape = |theta: f64| x.iter().map(|x| (-theta * x).ln_1p()).sum::<f64>() / m;
     let grid = 30.0 + m.sqrt().floor();
-    let thetas: Vec<f64> = (1..=grid as usize).map(|i| 1.0 / largest + (1.0 - (grid / (i as f64 - 0.5)).sqrt()) / (3.0 * quartile)).collect();
+    let thetas: Vec<f64> =
+        (1..=grid as usize).map(|i| 1.0 / largest + (1.0 - (grid / (i as f64 - 0.5)).sqrt()) / (3.0 * quartile)).collect();
     let profile: Vec<f64> = thetas
         .iter()
         .map(|theta| {

@@ -122,11 +122,7 @@ pub fn trace_gradient_by_differences<C: Conditional + ?Sized>(
         Curvature::GaussNewton => {
             for l in 0..n {
                 let mut direction = DVector::zeros(n);
-                direction[l] = if random.contains(&l) {
-                    weights[(l, l)].abs().sqrt() * STEP
-                } else {
-                    FIXED_STEP * phi[l].abs().max(1.0)
-                };
+                direction[l] = if random.contains(&l) { weights[(l, l)].abs().sqrt() * STEP } else { FIXED_STEP * phi[l].abs().max(1.0) };
                 let length = direction[l];
                 let mut trace = |h: f64| -> Result<DVector<f64>, EvaluationError> {
                     let value = conditional.evaluate(&point(&direction, h), ConditionalOrder::GaussNewton, Scope::Random)?;

@@ -7,10 +7,10 @@
 //!
 //! because 1/2 log det D cancels between prior and determinant. That form has no inverse of D and stays exact as D goes to zero.
 
+use super::covariance::Omega;
 use super::ebe::{EbeOptions, WarmStart, Whitened, cell_parameters, empirical_bayes_estimate};
 use super::individual::{Conditional, ConditionalOrder, Curvature, Scope, missing};
 use super::{EvaluationError, Order};
-use super::covariance::Omega;
 use nalgebra::{DMatrix, DVector};
 
 /// Settings of the marginal likelihood of an individual.

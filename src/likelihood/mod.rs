@@ -1,6 +1,12 @@
 //! Likelihoods: from simulations and data to the objective, the negative log-posterior.
 //!
 //! The objective is always minimised. Values hold every constant (2 pi terms, Jacobians of log transformations).
+//!
+//! | code | meaning |
+//! | --- | --- |
+//! | P0480 | a random effect has no variance in the covariance table |
+//! | P0481 | a covariance is given twice |
+//! | P0482 | an entry of a kind that cannot stand there |
 
 pub mod coordinates;
 pub mod covariance;

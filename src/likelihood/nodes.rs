@@ -6,6 +6,8 @@
 
 use super::covariance::Omega;
 use super::ebe::cell_parameters;
+use crate::linalg::gauss_hermite;
+use crate::random::{Purpose, SOBOL_DIMENSIONS, normal_quantile, sobol_normal, stream, uniform};
 use nalgebra::{DMatrix, DVector};
 
 /// Nodes z of the standard normal distribution with weights that sum to one.
@@ -18,6 +20,31 @@ pub struct Nodes {
 }
 
 impl Nodes {
+    /// The rule for population integrals over `dimension` random effects: a tensor product of Gauss-Hermite rules up to four effects
+    /// (see [`Nodes::tensor_points`]), beyond that `n` scrambled Sobol points of `seed`; `n` should be a power of two.
+    pub fn new(dimension: usize, n: usize, seed: u64) -> Nodes {
+        match Nodes::tensor_points(dimension) {
+            Some(points) => Nodes::gauss_hermite(dimension, points),
+            None => Nodes::sobol(dimension, n, seed),
+        }
+    }
+
+    /// `n` scrambled Sobol points with equal weights; coordinates beyond [`SOBOL_DIMENSIONS`] are pseudo-random. Points of different seeds
+    /// are independent: the spread of a statistic over eight seeds is the standard error with one of them.
+    pub fn sobol(dimension: usize, n: usize, seed: u64) -> Nodes {
+        let sobol = sobol_normal(n, dimension.min(SOBOL_DIMENSIONS), seed);
+        let mut z = DMatrix::zeros(dimension, n);
+        z.rows_mut(0, dimension.min(SOBOL_DIMENSIONS)).copy_from_slice(&sobol);
+        for k in SOBOL_DIMENSIONS..dimension {
+            let mut rng = stream(seed, Purpose::Nodes, k as u64);
+            for q in 0..n {
+                // The smallest number of the generator is zero, of which there is no quantile.
+                z[(k, q)] = normal_quantile(uniform(&mut rng).max(f64::EPSILON / 4.0));
+            }
+        }
+        Nodes::from_normal_scores(z)
+    }
+
     /// Tensor product of the Gauss-Hermite rule with `points` points in `dimension` dimensions, exact for polynomials of degree
     /// 2 `points` - 1 in each direction. One node at zero for dimension 0.
     pub fn gauss_hermite(dimension: usize, points: usize) -> Nodes {
@@ -63,43 +90,6 @@ impl Nodes {
     }
 }
 
-/// Nodes and weights of the Gauss-Hermite rule for the standard normal density, nodes ascending (Golub and Welsch 1969).
-///
-/// The eigenvalues of the Jacobi matrix are improved by Newton steps on the orthonormal Hermite polynomials, and the weights are the
-/// inverse Christoffel sums, so that the smallest ones keep their relative accuracy. At most a few hundred nodes: beyond, the
-/// polynomials overflow.
-pub fn gauss_hermite(n: usize) -> (Vec<f64>, Vec<f64>) {
-    let jacobi = DMatrix::from_fn(n, n, |i, j| if i.abs_diff(j) == 1 { (i.max(j) as f64).sqrt() } else { 0.0 });
-    let mut x: Vec<f64> = if n == 0 { Vec::new() } else { jacobi.symmetric_eigenvalues().iter().copied().collect() };
-    x.sort_by(f64::total_cmp);
-    let mut w = Vec::with_capacity(n);
-    for x in &mut x {
-        // Orthonormal polynomials: sqrt(k + 1) h_(k+1) = x h_k - sqrt(k) h_(k-1), with h_n' = sqrt(n) h_(n-1).
-        let polynomials = |x: f64| {
-            let mut h = vec![1.0; n + 1];
-            for k in 0..n {
-                let before = if k == 0 { 0.0 } else { (k as f64).sqrt() * h[k - 1] };
-                h[k + 1] = (x * h[k] - before) / ((k + 1) as f64).sqrt();
-            }
-            h
-        };
-        for _ in 0..2 {
-            let h = polynomials(*x);
-            *x -= h[n] / ((n as f64).sqrt() * h[n - 1]);
-        }
-        w.push(1.0 / polynomials(*x)[..n].iter().map(|h| h * h).sum::<f64>());
-    }
-    // The rule is symmetric; rounding is not.
-    for i in 0..n / 2 {
-        let (a, b) = (0.5 * (x[n - 1 - i] - x[i]), 0.5 * (w[i] + w[n - 1 - i]));
-        (x[i], x[n - 1 - i], w[i], w[n - 1 - i]) = (-a, a, b, b);
-    }
-    if n % 2 == 1 {
-        x[n / 2] = 0.0;
-    }
-    (x, w)
-}
-
 /// log sum exp of the terms, and their shares of the sum. `None` if the sum is zero or not finite.
 pub(super) fn log_sum_exp(terms: &[f64]) -> Option<(f64, DVector<f64>)> {
     let largest = terms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -117,24 +107,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gauss_hermite_integrates_polynomials() {
-        for n in [1, 2, 3, 7, 15, 40, 150] {
-            let (x, w) = gauss_hermite(n);
-            assert!(x.windows(2).all(|p| p[0] < p[1]));
-            let mut moment = 1.0;
-            for degree in (0..2 * n.min(20)).step_by(2) {
-                let sum: f64 = x.iter().zip(&w).map(|(x, w)| w * x.powi(i32::try_from(degree).unwrap())).sum();
-                assert!((sum / moment - 1.0).abs() < 1e-12, "{n} nodes, degree {degree}: {sum} is not {moment}");
-                moment *= (degree + 1) as f64;
-            }
-        }
-        // Abramowitz and Stegun table 25.10, n = 5, in the probabilists' form: x * sqrt(2), w / sqrt(pi).
-        let (x, w) = gauss_hermite(5);
-        assert!((x[4] - 2.020_182_870_456_086 * 2f64.sqrt()).abs() < 1e-14);
-        assert!((w[4] - 1.995_324_205_905e-2 / std::f64::consts::PI.sqrt()).abs() < 1e-13);
-    }
-
-    #[test]
     fn nodes_have_the_covariance() {
         let d = DMatrix::from_row_slice(2, 2, &[0.3, -0.2, -0.2, 0.5]);
         let omega = Omega::new(d.clone(), vec![], vec![], &|i| i.to_string()).unwrap();
@@ -148,6 +120,24 @@ mod tests {
             sum += &b * b.transpose() * nodes.weights[q];
         }
         assert!((sum - d).amax() < 1e-14);
+    }
+
+    #[test]
+    fn the_rule_fits_the_dimension() {
+        let sizes = [0, 1, 2, 3, 4, 5, 30].map(|n| Nodes::new(n, 256, 3).len());
+        assert_eq!(sizes, [1, 15, 225, 729, 2401, 256, 256]);
+        for dimension in [5, 30] {
+            let nodes = Nodes::new(dimension, 256, 3);
+            assert_eq!(nodes.z.shape(), (dimension, 256));
+            assert_eq!(nodes, Nodes::new(dimension, 256, 3));
+            assert_ne!(nodes, Nodes::new(dimension, 256, 4));
+            let covariance = &nodes.z * nodes.z.transpose() / 256.0;
+            let sobol = covariance.view((0, 0), (5, 5)) - DMatrix::<f64>::identity(5, 5);
+            assert!(sobol.amax() < 0.05, "{sobol}");
+            // Random coordinates have errors of the order 1/16.
+            assert!((covariance - DMatrix::<f64>::identity(dimension, dimension)).amax() < 0.35);
+        }
+        assert!((Nodes::new(3, 1, 1).weights.iter().sum::<f64>() - 1.0).abs() < 1e-13);
     }
 
     #[test]

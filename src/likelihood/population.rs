@@ -2,7 +2,8 @@
 
 use super::coordinates::{Coordinate, CoordinateKind};
 use super::covariance::{Covariance, Omega};
-use super::ebe::{WarmStart, cell_parameters};
+use super::ebe::{EbeOptions, WarmStart, cell_parameters};
+use super::importance::{Proposal, importance_sampling};
 use super::individual::Curvature;
 use super::laplace::{IndividualTerm, MarginalOptions, individual_marginal};
 use super::parameters::ParameterMap;
@@ -12,6 +13,8 @@ use super::simulated::{Derivatives, Pool, Rows, Worker, failure};
 use super::simulated_individual::SimulatedIndividual;
 use super::{Evaluation, EvaluationError, Order};
 use crate::petab::{Censoring, DataKind, Nlme, Problem, RandomEffect, Scale};
+use crate::random::sobol_normal;
+use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -40,13 +43,24 @@ pub struct Population {
     individuals: Vec<IndividualData>,
     rows: Vec<PopulationRows>,
     options: MarginalOptions,
+    /// The same with several starting points for the estimates, by number of effects.
+    searching: Vec<MarginalOptions>,
 }
 
 /// Warm starts of all individuals.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     warm: Vec<WarmStart>,
+    /// Evaluations with a gradient so far.
+    gradients: usize,
 }
+
+/// Every so many evaluations with a gradient the search for the empirical Bayes estimates starts from several points, since posteriors
+/// may have more than one mode (NLME.md 8.3).
+const SEARCH_ANEW: usize = 10;
+
+/// Number of quasi-random starting points of such a search.
+const SEARCH_POINTS: usize = 8;
 
 /// Coordinates of phi for one simulation and the random effects that move them.
 #[derive(Debug, Clone)]
@@ -107,6 +121,22 @@ struct IndividualData {
     rows: Rows,
     coordinates: Coordinates,
     weight: f64,
+}
+
+/// Degrees of freedom of the proposal of importance sampling.
+const PROPOSAL_DEGREES: f64 = 5.0;
+
+/// Marginal likelihood of all individuals by importance sampling.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ImportanceSummary {
+    /// Negative log-likelihood of the individuals.
+    pub value: f64,
+    /// Its standard error.
+    pub standard_error: f64,
+    /// Largest Pareto shape of an individual's weights; above 0.7 the value is not reliable.
+    pub worst_pareto_shape: f64,
+    /// Smallest effective sample size of an individual.
+    pub least_sample_size: f64,
 }
 
 /// One individual at the point of a summary.
@@ -181,8 +211,16 @@ impl Population {
         for (experiment, measurements) in by_experiment.into_iter().enumerate().filter(|(_, m)| !m.is_empty()) {
             rows.push(PopulationRows::new(&pool, problem, nlme, experiment, &measurements, options)?);
         }
+        let seed = options.seed;
         let options = MarginalOptions { curvature: options.curvature, ..MarginalOptions::default() };
-        Ok(Population { pool, covariance, effect_ids, individuals, rows, options })
+        let searching = (0..=effect_ids.len())
+            .map(|n| {
+                let points = sobol_normal(SEARCH_POINTS, n, seed);
+                let starts = if n == 0 { Vec::new() } else { points.chunks(n).map(DVector::from_row_slice).collect() };
+                MarginalOptions { ebe: EbeOptions { starts, ..EbeOptions::default() }, ..options.clone() }
+            })
+            .collect();
+        Ok(Population { pool, covariance, effect_ids, individuals, rows, options, searching })
     }
 
     /// Ids of the random effects.
@@ -202,7 +240,7 @@ impl Population {
 
     /// Warm starts for one optimisation.
     pub fn memory(&self) -> Memory {
-        Memory { warm: vec![WarmStart::default(); self.individuals.len()] }
+        Memory { warm: vec![WarmStart::default(); self.individuals.len()], gradients: 0 }
     }
 
     /// Runs `task` on the conditional likelihood of an individual.
@@ -227,9 +265,23 @@ impl Population {
             .map_err(|e| failure(&data.experiment, Some(&data.id), e))?
     }
 
-    fn marginal(&self, data: &IndividualData, natural: &[f64], omega: &Omega, warm: &mut WarmStart, order: Order) -> Result<IndividualTerm, EvaluationError> {
+    /// The marginal of one individual; `search` looks for its mode from several points.
+    fn marginal(
+        &self,
+        data: &IndividualData,
+        natural: &[f64],
+        omega: &Omega,
+        warm: &mut WarmStart,
+        search: bool,
+        order: Order,
+    ) -> Result<IndividualTerm, EvaluationError> {
         let phi = data.coordinates.typical(natural);
-        self.with_individual(data, natural, |c| individual_marginal(c, &phi, &data.coordinates.targets, omega, &self.options, warm, order))
+        let options = if search { &self.searching[data.coordinates.effects.len()] } else { &self.options };
+        self.with_individual(data, natural, |c| individual_marginal(c, &phi, &data.coordinates.targets, omega, options, warm, order))
+            .map_err(|e| match e {
+                EvaluationError::Inner(message) => EvaluationError::Inner(format!("individual `{}`: {message}", data.id)),
+                other => other,
+            })
     }
 
     /// Adds the population's value, gradient and curvature to an evaluation.
@@ -241,13 +293,15 @@ impl Population {
         let omega = self.covariance.evaluate(&natural)?;
         let chain = Chain::new(map, natural.len());
         memory.warm.resize(self.individuals.len(), WarmStart::default());
+        let search = order > Order::Value && memory.gradients % SEARCH_ANEW == 0;
+        memory.gradients += usize::from(order > Order::Value);
         let terms: Vec<Result<(f64, Vec<(usize, f64)>), EvaluationError>> = self
             .individuals
             .par_iter()
             .zip(memory.warm.par_iter_mut())
             .map(|(data, warm)| {
                 let block = omega.select(&data.coordinates.effects);
-                let term = self.marginal(data, &natural, &block, warm, order)?;
+                let term = self.marginal(data, &natural, &block, warm, search, order)?;
                 let gradient = if order == Order::Value {
                     Vec::new()
                 } else {
@@ -283,6 +337,37 @@ impl Population {
         Ok(())
     }
 
+    /// Negative log marginal likelihood of all individuals by importance sampling with `draws` draws each, from a t distribution with five
+    /// degrees of freedom around the empirical Bayes estimate (quasi-random, seeded).
+    pub fn importance(&self, natural: &[f64], draws: usize, seed: u64) -> Result<ImportanceSummary, EvaluationError> {
+        let omega = self.covariance.evaluate(natural)?;
+        let proposals: Vec<Option<Proposal>> = (0..=self.effect_ids.len())
+            .map(|n| Proposal::student(&DMatrix::from_vec(n + 1, draws, sobol_normal(draws, n + 1, seed)), PROPOSAL_DEGREES))
+            .collect();
+        let parts: Vec<Result<_, EvaluationError>> = self
+            .individuals
+            .par_iter()
+            .map(|data| {
+                let block = omega.select(&data.coordinates.effects);
+                let term = self.marginal(data, natural, &block, &mut WarmStart::default(), true, Order::Value)?;
+                let phi = data.coordinates.typical(natural);
+                let proposal = proposals[data.coordinates.effects.len()].as_ref();
+                let proposal = proposal.ok_or_else(|| EvaluationError::Inner("importance sampling needs draws".into()))?;
+                let targets = &data.coordinates.targets;
+                self.with_individual(data, natural, |c| importance_sampling(c, &phi, targets, &block, &term, proposal))
+            })
+            .collect();
+        let mut summary = ImportanceSummary { value: 0.0, standard_error: 0.0, worst_pareto_shape: f64::NEG_INFINITY, least_sample_size: f64::INFINITY };
+        for (data, part) in self.individuals.iter().zip(parts) {
+            let i = part?;
+            summary.value += data.weight * i.value;
+            summary.standard_error = summary.standard_error.hypot(data.weight * i.standard_error);
+            summary.worst_pareto_shape = summary.worst_pareto_shape.max(i.pareto_shape);
+            summary.least_sample_size = summary.least_sample_size.min(i.effective_sample_size);
+        }
+        Ok(summary)
+    }
+
     /// Adds terms, individuals and simulations to a summary.
     pub fn summarise(&self, natural: &[f64], summary: &mut Summary) -> Result<(), EvaluationError> {
         let omega = self.covariance.evaluate(natural)?;
@@ -291,7 +376,7 @@ impl Population {
             .par_iter()
             .map(|data| {
                 let block = omega.select(&data.coordinates.effects);
-                let term = self.marginal(data, natural, &block, &mut WarmStart::default(), Order::Value)?;
+                let term = self.marginal(data, natural, &block, &mut WarmStart::default(), true, Order::Value)?;
                 let phi = cell_parameters(&data.coordinates.typical(natural), &data.coordinates.targets, &term.b);
                 let s = self.with_individual(data, natural, |c| c.simulate(&phi, &[], Derivatives::None))?;
                 Ok((term, phi, s))

@@ -1,21 +1,24 @@
-//! Statistics of a population as functions of its parameters: moments of simulated quantities over the random effects, their sampling errors,
-//! and the likelihood of measured ones (NLME.md 2.5, 2.6, 3.4).
+//! Statistics of a population as functions of its parameters: moments of simulated quantities over the random effects, their sampling
+//! errors, and the likelihood of measured ones (NLME.md 2.5, 2.6, 3.4).
 //!
-//! All derivatives are by xi = (phi_typical, natural covariance parameters), in this order, by the reparametrisation b = L z at fixed nodes z:
-//! dphi = dphi_typical + Z dL z.
+//! All derivatives are by xi = (phi_typical, natural covariance parameters), in this order, by the reparametrisation b = L z at fixed
+//! nodes z: dphi = dphi_typical + Z dL z.
 
 use super::EvaluationError;
 use super::covariance::Omega;
-use super::noise::density;
 use super::nodes::Nodes;
+use super::noise::density;
 use crate::petab::NoiseDistribution;
 use nalgebra::{DMatrix, DVector};
+
+/// Values of one individual and their Jacobian, as a [`PopulationModel`] gives them.
+pub type NodeResult = Result<(Vec<f64>, DMatrix<f64>), EvaluationError>;
 
 /// What to simulate for one individual of the population.
 pub trait PopulationModel {
     /// Values at `phi` (n_values) and, if `derivatives` is set, their Jacobian by phi (n_values by n_phi, else 0 by 0). Values are whatever
     /// the statistics need: noise-free observables at times, and noise standard deviations.
-    fn evaluate(&mut self, phi: &[f64], derivatives: bool) -> Result<(Vec<f64>, DMatrix<f64>), EvaluationError>;
+    fn evaluate(&mut self, phi: &[f64], derivatives: bool) -> NodeResult;
 }
 
 /// A number with its gradient by xi (empty where derivatives were not asked for).
@@ -56,8 +59,8 @@ pub struct Channel {
 
 /// A functional of the distribution over the population.
 ///
-/// Means and covariances are unaffected by (independent) noise; variances include its expected variance. Noise matters to the sampling errors
-/// of all.
+/// Means and covariances are unaffected by (independent) noise; variances include its expected variance. Noise matters to the sampling
+/// errors of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Functional {
     /// Mean.
@@ -103,7 +106,8 @@ impl Sample {
         nodes: &Nodes,
         derivatives: bool,
     ) -> Result<Self, EvaluationError> {
-        let results = (0..nodes.len()).map(|q| model.evaluate(&nodes.cell_parameters(q, phi_typical, targets, omega), derivatives)).collect();
+        let results =
+            (0..nodes.len()).map(|q| model.evaluate(&nodes.cell_parameters(q, phi_typical, targets, omega), derivatives)).collect();
         Sample::collect(nodes, targets, omega, results)
     }
 
@@ -111,14 +115,9 @@ impl Sample {
     /// [`Nodes::cell_parameters`]; for callers that simulate the nodes in parallel.
     ///
     /// # Errors
-    /// The first error among the results if nodes with more than 0.1 % of the weight failed; fewer are left out. [`EvaluationError::Inner`] if there
-    /// are no nodes.
-    pub fn collect(
-        nodes: &Nodes,
-        targets: &[usize],
-        omega: &Omega,
-        results: Vec<Result<(Vec<f64>, DMatrix<f64>), EvaluationError>>,
-    ) -> Result<Self, EvaluationError> {
+    /// The first error among the results if nodes with more than 0.1 % of the weight failed; fewer are left out.
+    /// [`EvaluationError::Inner`] if there are no nodes.
+    pub fn collect(nodes: &Nodes, targets: &[usize], omega: &Omega, results: Vec<NodeResult>) -> Result<Self, EvaluationError> {
         let mut failed = 0.0;
         let mut kept = Vec::with_capacity(results.len());
         for (q, result) in results.into_iter().enumerate() {
@@ -202,7 +201,8 @@ impl Sample {
         if self.n_xi == 0 { DVector::zeros(0) } else { &self.jacobians[i] * coefficients }
     }
 
-    /// Expectation of f over the population. f gets the values `indices` of an individual and returns its value and its derivatives by them.
+    /// Expectation of f over the population. f gets the values `indices` of an individual and returns its value and its derivatives by
+    /// them.
     fn expectation<const N: usize>(&self, indices: [usize; N], f: impl Fn([f64; N]) -> (f64, [f64; N])) -> Statistic {
         let mut value = 0.0;
         let mut coefficients = [(); N].map(|()| DVector::zeros(self.len()));
@@ -272,7 +272,7 @@ impl Sample {
             Functional::Covariance(first, second) => Ok(self.covariance(first.value, second.value)),
             Functional::Sd(channel) => {
                 let variance = self.central_moments(channel, false)?.0;
-                if !(variance.value > 0.0) {
+                if variance.value.is_nan() || variance.value <= 0.0 {
                     return Err(EvaluationError::Density("the standard deviation of a population statistic is zero".to_string()));
                 }
                 let sd = variance.value.sqrt();
@@ -281,10 +281,10 @@ impl Sample {
         }
     }
 
-    /// Variance of the functional's estimate from a sample of `size` individuals, noise included (NLME.md 3.4-2): of the mean, C/n; of the
-    /// unbiased variance, (mu4 - mu2^2 (n-3)/(n-1))/n; of the unbiased covariance, (mu22 - c12^2 (n-2)/(n-1) + c11 c22/(n-1))/n; of the standard
-    /// deviation by the delta method. Estimates of different functionals from one sample are treated as independent elsewhere; their
-    /// covariances (mu3/n between mean and variance) are left out.
+    /// Variance of the functional's estimate from a sample of `size` individuals, noise included (NLME.md 3.4-2): of the mean, C/n; of
+    /// the unbiased variance, (mu4 - mu2^2 (n-3)/(n-1))/n; of the unbiased covariance, (mu22 - c12^2 (n-2)/(n-1) + c11 c22/(n-1))/n; of
+    /// the standard deviation by the delta method. Estimates of different functionals from one sample are treated as independent
+    /// elsewhere; their covariances (mu3/n between mean and variance) are left out.
     ///
     /// # Errors
     /// As for [`Sample::functional`]; [`EvaluationError::Density`] for fewer than two individuals.
@@ -308,7 +308,7 @@ impl Sample {
                 if !matches!(functional, Functional::Sd(_)) {
                     return Ok(variance);
                 }
-                if !(mu2.value > 0.0) {
+                if mu2.value.is_nan() || mu2.value <= 0.0 {
                     return Err(EvaluationError::Density("the standard deviation of a population statistic is zero".to_string()));
                 }
                 let scale = 0.25 / mu2.value;
@@ -365,8 +365,8 @@ impl Sample {
         Ok((second, mu4))
     }
 
-    /// E[(d1^2 + s1^2)(d2^2 + s2^2)] with the deviations d of two observables from their means and their independent noises: mu22 of the noisy
-    /// observables.
+    /// E[(d1^2 + s1^2)(d2^2 + s2^2)] with the deviations d of two observables from their means and their independent noises: mu22 of the
+    /// noisy observables.
     fn mixed_moment(&self, first: Channel, second: Channel) -> Statistic {
         let (mean1, mean2) = (self.mean(first.value), self.mean(second.value));
         let (s1, noisy1) = first.noise.map_or((first.value, 0.0), |s| (s, 1.0));
@@ -427,7 +427,7 @@ pub fn statistic_term(
 /// [`EvaluationError::Density`] if the sum of the variances is not positive.
 pub fn standard_deviation(sampling_variance: &Statistic, technical: &Statistic) -> Result<Statistic, EvaluationError> {
     let variance = sampling_variance.value + technical.value * technical.value;
-    if !(variance > 0.0) {
+    if variance.is_nan() || variance <= 0.0 {
         return Err(EvaluationError::Density(format!("the standard deviation of a population statistic is not positive ({variance})")));
     }
     let sd = variance.sqrt();

@@ -2,7 +2,7 @@
 
 use super::fixed::FixedEffects;
 use super::parameters::ParameterMap;
-use super::population::{self, IndividualSummary, Population};
+use super::population::{self, IndividualSummary, Population, PopulationOptions};
 use super::simulated::Pool;
 use super::{Estimated, Evaluation, EvaluationError, Objective, Order};
 use crate::model::CompiledModel;
@@ -39,11 +39,11 @@ pub struct Summary {
 
 impl ProblemObjective {
     /// The objective of `problem`; the error says what is not supported yet.
-    pub fn new(model: Arc<CompiledModel>, problem: &Problem, options: Options) -> Result<Self, String> {
+    pub fn new(model: Arc<CompiledModel>, problem: &Problem, options: Options, population: &PopulationOptions) -> Result<Self, String> {
         let pool = Arc::new(Pool::new(model, options));
         let fixed = FixedEffects::new(pool.clone(), problem);
         let population = match &problem.nlme {
-            Some(nlme) => Some(Population::new(pool.clone(), problem, nlme, &population::PopulationOptions::default())?),
+            Some(nlme) => Some(Population::new(pool.clone(), problem, nlme, population)?),
             None => None,
         };
         Ok(ProblemObjective { pool, map: ParameterMap::new(problem), fixed, population })

@@ -29,13 +29,13 @@ const FAILED: f64 = 1e-3;
 /// Integrates over the random effects with the rule `nodes` around the estimate of `laplace`, which
 /// [`individual_marginal`](super::laplace::individual_marginal) gave at the same parameters.
 ///
-/// The gradient is Fisher's identity: the mean of the gradient of the joint density over the distribution of the effects given the data, by the same
-/// nodes. It converges to the gradient of the exact marginal as fast as the value does, but it is not the derivative of the quadrature
-/// formula, whose nodes move with the parameters.
+/// The gradient is Fisher's identity: the mean of the gradient of the joint density over the distribution of the effects given the data,
+/// by the same nodes. It converges to the gradient of the exact marginal as fast as the value does, but it is not the derivative of the
+/// quadrature formula, whose nodes move with the parameters.
 ///
 /// # Errors
-/// The first error of the conditional likelihood if nodes with more than 0.1 % of the rule's weight fail; [`EvaluationError::Inner`] if the sum is
-/// not finite.
+/// The first error of the conditional likelihood if nodes with more than 0.1 % of the rule's weight fail; [`EvaluationError::Inner`] if
+/// the sum is not finite.
 pub fn adaptive_gauss_hermite<C: Conditional + ?Sized>(
     conditional: &mut C,
     phi_typical: &[f64],

@@ -1,5 +1,5 @@
-//! Likelihood of single cells that were seen once: the density of their measurements over the population, by the nodes that all statistics of
-//! an experiment share (NLME.md 3.4-1).
+//! Likelihood of single cells that were seen once: the density of their measurements over the population, by the nodes that all
+//! statistics of an experiment share (NLME.md 3.4-1).
 
 use super::EvaluationError;
 use super::nodes::log_sum_exp;
@@ -28,8 +28,8 @@ pub struct SnapshotTerm {
     pub value: f64,
     /// Gradient by xi (see [`population_statistics`](super::population_statistics)).
     pub gradient: DVector<f64>,
-    /// Number of nodes that carry the sum, 1 / sum of squared shares. If it is about one, the noise is narrower than the distance between nodes
-    /// and the value is not reliable: use more nodes, or the marginal of the single cell.
+    /// Number of nodes that carry the sum, 1 / sum of squared shares. If it is about one, the noise is narrower than the distance between
+    /// nodes and the value is not reliable: use more nodes, or the marginal of the single cell.
     pub effective_nodes: f64,
 }
 
@@ -67,7 +67,10 @@ pub fn snapshot_density(sample: &Sample, cell: &[SnapshotMeasurement]) -> Result
         for (c, densities) in cell.iter().zip(&densities) {
             // A node without a density has share zero.
             let weighted = |slope: &dyn Fn(&Density) -> f64| {
-                DVector::from_iterator(sample.len(), densities.iter().zip(shares.iter()).map(|(d, share)| d.as_ref().map_or(0.0, |d| share * slope(d))))
+                DVector::from_iterator(
+                    sample.len(),
+                    densities.iter().zip(shares.iter()).map(|(d, share)| d.as_ref().map_or(0.0, |d| share * slope(d))),
+                )
             };
             gradient += sample.derivative(c.value, &weighted(&|d| d.dy)) + sample.derivative(c.noise, &weighted(&|d| d.ds));
         }

@@ -2,20 +2,6 @@
 //!
 //! Order of work: classify the entities, lower assignment rules and rates into the graph, replace comparisons that switch a
 //! rate by flags, resolve the initial values of every experiment, lower the observables, and fold what is the same number everywhere.
-//!
-//! Diagnostic codes raised here:
-//!
-//! | code | meaning |
-//! | --- | --- |
-//! | M0101 | a formula uses an undefined symbol |
-//! | M0102 | definitions refer to each other in a circle |
-//! | M0103 | wrong number of arguments in the call of a function definition |
-//! | M0201 | a change or the parameter table names something that has no settable value |
-//! | M0202 | a parameter of the parameter table has the name of a state |
-//! | M0203 | an override names something that is not a parameter |
-//! | M0204 | a quantity that the equations need has no value |
-//! | M0901 | the delay csymbol (not supported yet) |
-//! | M0902 | pre-equilibration (not supported yet) |
 
 use super::compiled::Target;
 use super::system::{Change, Experiment, ObservableFormula, OdeSystem, Parameter, SpeciesUnit, State, SwitchRoot};

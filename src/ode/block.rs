@@ -191,15 +191,15 @@ pub fn weights(y: &[f64], w: &mut [f64], rtol: f64, atol: f64, factors: &[f64]) 
 /// Whether every number is finite.
 #[inline(always)]
 pub fn all_finite(x: &[f64]) -> bool {
-    // v - v is 0 for finite v and NaN otherwise; NaN survives the sums.
+    // v * 0 is 0 for finite v and NaN otherwise; NaN survives the sums.
     let mut sums = [0.0; WIDE];
     let (pieces, rest) = x.as_chunks::<WIDE>();
     for piece in pieces {
         for c in 0..WIDE {
-            sums[c] += piece[c] - piece[c];
+            sums[c] += piece[c] * 0.0;
         }
     }
-    let total: f64 = sums.iter().sum::<f64>() + rest.iter().map(|v| v - v).sum::<f64>();
+    let total: f64 = sums.iter().sum::<f64>() + rest.iter().map(|v| v * 0.0).sum::<f64>();
     total == 0.0
 }
 

@@ -79,8 +79,7 @@ impl DenseLu {
                     (pivot, largest) = (i, v);
                 }
             }
-            // A pivot that is NaN fails here as well.
-            if !(largest > 0.0) {
+            if largest == 0.0 || largest.is_nan() {
                 return false;
             }
             self.pivots[k] = pivot as u32;

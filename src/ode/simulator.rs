@@ -2,7 +2,7 @@
 
 use super::SimulationError;
 use super::cvodes::{Failure, Integrator, Method, Step};
-use super::switch::{self, near};
+use super::switch::{self, Occurrence, near};
 use super::system::System;
 use crate::model::CompiledModel;
 use crate::model::compiled::{PeriodChange, Target};
@@ -230,7 +230,7 @@ pub(super) fn check_input(model: &CompiledModel, input: &Input, times: &[f64]) -
     if times.windows(2).any(|w| w[0] > w[1]) || times.first().is_some_and(|t| *t < input.start) {
         return unsupported("an output time before the start or out of order");
     }
-    if input.changes.windows(2).any(|w| !(w[0].time <= w[1].time)) {
+    if input.changes.iter().any(|c| c.time.is_nan()) || input.changes.windows(2).any(|w| w[0].time > w[1].time) {
         return unsupported("a change of period out of order");
     }
     for (what, values) in [("initial state", input.states), ("initial sensitivity", input.state_seeds)] {
@@ -341,10 +341,10 @@ impl Run<'_> {
             let mut kept: Vec<usize> = switches.iter().map(|s| s.0).collect();
             let step = self.integrator.last_step();
             let span = self.last - self.input.start;
-            for (j, value) in switches {
-                kept.retain(|&other| other != j);
+            for (switch, value) in switches {
+                kept.retain(|&other| other != switch);
                 let (system, y) = self.integrator.parts();
-                switch::apply(system, t, y, j, value, &kept, span, step)?;
+                switch::apply(system, y, &Occurrence { switch, value, time: t, step, span }, &kept)?;
             }
             self.update_or_begin_segment();
         }

@@ -195,15 +195,30 @@ fn bilinear(tensor: &TensorKernel, values: &[f64], j: usize, limit: usize, u: &d
     sum
 }
 
-/// Carries out switch `j` at time `t`: its flag becomes `value`, the flags that follow from it are set, and the sensitivity
-/// columns of `y` jump. `kept` are switches that happen at the same time and have their own turn; `span` is the length of the
-/// simulation, `step` the integrator's last step.
+/// A switch that happens.
+#[derive(Debug, Clone, Copy)]
+pub struct Occurrence {
+    /// Which one.
+    pub switch: usize,
+    /// Its value afterwards.
+    pub value: bool,
+    /// When.
+    pub time: f64,
+    /// The integrator's step before it.
+    pub step: f64,
+    /// Length of the simulation.
+    pub span: f64,
+}
+
+/// Carries out a switch: its flag changes, the flags that follow from it are set, and the sensitivity columns of `y` jump.
+/// `kept` are switches that happen at the same time and have their own turn.
 ///
 /// The order of simultaneous switches matters only where their effects do not add up; then the result is the derivative
 /// for one of the possible orders.
 ///
 /// Fails with `Grazing` where derivatives are asked for, f jumps, and the root function only touches 0.
-pub fn apply(system: &mut System, t: f64, y: &mut [f64], j: usize, value: bool, kept: &[usize], span: f64, step: f64) -> Result<(), SimulationError> {
+pub fn apply(system: &mut System, y: &mut [f64], occurrence: &Occurrence, kept: &[usize]) -> Result<(), SimulationError> {
+    let Occurrence { switch: j, value, time: t, step, span } = *occurrence;
     let switch = system.model.switches[j].clone();
     let number = f64::from(u8::from(value));
     if system.parameters[switch.flag] == number {
@@ -247,7 +262,8 @@ pub fn apply(system: &mut System, t: f64, y: &mut [f64], j: usize, value: bool, 
     system.states_second_rate(t, y, &f_before, &mut x_rate_before);
     let scale: f64 = g.gradient.iter().filter(|(z, _)| *z < nx).map(|&(z, v)| (v * x[z]).abs()).sum();
     // Of a parabola that touches 0, g'/g'' is the time by which the touch is missed.
-    let grazes = !(rate.abs() > 1e-8 * (scale / span).max(dot_f(&g, &x_rate_before).abs() * span));
+    let least = 1e-8 * (scale / span).max(dot_f(&g, &x_rate_before).abs() * span);
+    let grazes = rate.is_nan() || rate.abs() <= least;
     let tau: Vec<f64> = gamma.iter().map(|v| -v / rate).collect();
     let tau_second = if pairs > 0 { second_derivatives(system, t, y, j, &x, &g, &before, &f_before, &x_rate_before, rate, &tau, step)? } else { vec![] };
 

@@ -31,10 +31,11 @@ pub fn parse(text: &str, span: Span, diagnostics: &mut Diagnostics) -> Option<Fo
             let place = if error.range.is_empty() { error.range.start..error.range.start + 1 } else { error.range.clone() };
             // An error at the end of the formula is marked at its last character.
             let place = if place.start >= text.len() { text.len().saturating_sub(1)..text.len() } else { place };
-            let mut diagnostic = Diagnostic::error("P0302", "a formula cannot be read").at(&span.part(place), error.message.clone());
-            if text.contains("**") {
-                diagnostic = diagnostic.help("powers are written `^`");
-            }
+            let diagnostic = Diagnostic::error("P0302", "a formula cannot be read").at(&span.part(place), error.message);
+            let diagnostic = match error.help {
+                Some(help) => diagnostic.help(help),
+                None => diagnostic,
+            };
             diagnostics.push(diagnostic);
             None
         }

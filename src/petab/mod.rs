@@ -113,7 +113,7 @@ pub use write::write_simulations;
 mod yaml;
 
 pub use problem::*;
-pub use read::read;
+pub use read::{read, read_what_is_there};
 
 use crate::diag::{Diagnostic, Span};
 

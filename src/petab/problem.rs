@@ -172,6 +172,9 @@ pub struct Experiment {
 }
 
 /// One period of an experiment.
+///
+/// In version 2 changes stay in force in later periods. In version 1 (`Experiment::conditions` is `Some`) a parameter that
+/// the pre-equilibration changes and the simulation condition does not has the model's value again at time 0.
 #[derive(Debug, Clone)]
 pub struct Period {
     /// Start (v1: -inf or 0).

@@ -17,14 +17,20 @@ use std::path::{Path, PathBuf};
 /// In a folder the problem is `problem.yaml`, else the only YAML file. Names of files in messages are written from the same
 /// place as `path`.
 pub fn read(path: &Path, diagnostics: &mut Diagnostics) -> Option<Problem> {
-    let path = find(path, diagnostics)?;
-    let source = load(&path, None, diagnostics)?;
-    let root = yaml::parse(&source, diagnostics)?;
     let mut found = Diagnostics::new();
-    let problem = problem_file::read(&source, &root, &mut found).and_then(|file| read_files(&path, &file, &mut found));
+    let problem = read_what_is_there(path, &mut found);
     let failed = found.has_errors();
     diagnostics.append(found);
     problem.filter(|_| !failed)
+}
+
+/// Like [`read`], but gives the parts that could be read even if others have errors, so that the model can be checked in
+/// the same go. Such a problem is incomplete and only good for further checks.
+pub fn read_what_is_there(path: &Path, diagnostics: &mut Diagnostics) -> Option<Problem> {
+    let path = find(path, diagnostics)?;
+    let source = load(&path, None, diagnostics)?;
+    let root = yaml::parse(&source, diagnostics)?;
+    problem_file::read(&source, &root, diagnostics).and_then(|file| read_files(&path, &file, diagnostics))
 }
 
 /// The problem file: `path` itself, or the one in the folder.

@@ -35,7 +35,8 @@ impl<F: Fn(f64, &[f64]) -> Option<(Jet, Jet)>> Conditional for Cell<F> {
             let r = (m - y) / s;
             value += 0.5 * r * r + log_s + 0.5 * (2.0 * std::f64::consts::PI).ln();
             gradient += &dy * (-r / s) + &ds * (1.0 - r * r);
-            let gn = &dy * dy.transpose() / (s * s) + (&dy * ds.transpose() + &ds * dy.transpose()) * (2.0 * r / s)
+            let gn = &dy * dy.transpose() / (s * s)
+                + (&dy * ds.transpose() + &ds * dy.transpose()) * (2.0 * r / s)
                 + &ds * ds.transpose() * (2.0 * r * r);
             hessian += &gn + ddy * (-r / s) + dds * (1.0 - r * r);
             gauss_newton += gn;
