@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use rustc_hash::FxHashMap;
 
 /// Value, derivative, and the sum of the magnitudes of all terms that the derivative is a sum of: rounding errors of the derivative
-/// are small against it. It is NaN once the value depends on something infinite or undefined.
+/// are small against it. It is NaN once the value depends on something infinite, undefined, or so large or small that squares of it
+/// leave the range of numbers (different but equivalent rules overflow at different places).
 #[derive(Debug, Clone, Copy)]
 struct Dual {
     value: f64,
@@ -19,7 +20,8 @@ struct Dual {
 
 impl Dual {
     fn constant(value: f64) -> Self {
-        Dual { value, slope: 0.0, size: if value.is_finite() { 0.0 } else { f64::NAN }, varies: false }
+        let moderate = value == 0.0 || (1e-30..1e30).contains(&value.abs());
+        Dual { value, slope: 0.0, size: if moderate { 0.0 } else { f64::NAN }, varies: false }
     }
 
     /// A function of the arguments with these partial derivatives. What does not vary contributes nothing; where moreover the partial
@@ -167,7 +169,7 @@ proptest! {
                 for (e, by) in [(last, first), (slope, symbols[1]), (slope, symbols[3])] {
                     let derivative = graph.derivative(e, by);
                     let expected = dual(&graph, e, by, &at);
-                    if !(expected.value.is_finite() && expected.slope.is_finite() && expected.size.is_finite()) {
+                    if !(expected.slope.is_finite() && expected.size.is_finite()) {
                         continue;
                     }
                     let found = graph.evaluate(&[derivative], &at)[0];

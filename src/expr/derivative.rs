@@ -54,6 +54,8 @@ impl Graph {
         match self.node(e) {
             Node::Constant(_) => self.constant(0.0),
             Node::Symbol(s) => self.constant(if s == symbol { 1.0 } else { 0.0 }),
+            // Piecewise constant, whatever the argument does.
+            Node::Unary(Unary::Not | Unary::Sign | Unary::Floor | Unary::Ceil | Unary::Factorial, _) => self.constant(0.0),
             Node::Unary(op, a) => {
                 let da = self.derivative_of(a, symbol);
                 if self.constant_value(da) == Some(0.0) {
