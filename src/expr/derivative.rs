@@ -54,30 +54,14 @@ impl Graph {
         match self.node(e) {
             Node::Constant(_) => self.constant(0.0),
             Node::Symbol(s) => self.constant(if s == symbol { 1.0 } else { 0.0 }),
+            // Piecewise constant, whatever the argument does.
+            Node::Unary(Unary::Not | Unary::Sign | Unary::Floor | Unary::Ceil | Unary::Factorial, _) => self.constant(0.0),
             Node::Unary(op, a) => {
                 let da = self.derivative_of(a, symbol);
                 if self.constant_value(da) == Some(0.0) {
                     return da;
                 }
-                match op {
-                    Unary::Neg => self.neg(da),
-                    // d sqrt(a) = da / (2 sqrt(a)); written with the node itself, which is there already.
-                    Unary::Sqrt => {
-                        let two = self.constant(2.0);
-                        let denominator = self.mul(two, e);
-                        self.div(da, denominator)
-                    }
-                    Unary::Ln => self.div(da, a),
-                    Unary::Log10 | Unary::Log2 => {
-                        let base = self.constant(if op == Unary::Log10 { std::f64::consts::LN_10 } else { std::f64::consts::LN_2 });
-                        let denominator = self.mul(base, a);
-                        self.div(da, denominator)
-                    }
-                    _ => {
-                        let slope = self.slope(op, a, e);
-                        self.mul(slope, da)
-                    }
-                }
+                self.within_branches(da, |graph, da| graph.unary_rule(op, a, e, da))
             }
             Node::Binary(op, a, b) => {
                 let (da, db) = (self.derivative_of(a, symbol), self.derivative_of(b, symbol));
@@ -88,6 +72,68 @@ impl Graph {
                 self.select(c, da, db)
             }
         }
+    }
+
+    /// op'(a) da; `e` is op(a).
+    fn unary_rule(&mut self, op: Unary, a: ExprId, e: ExprId, da: ExprId) -> ExprId {
+        match op {
+            Unary::Neg => self.neg(da),
+            // d sqrt(a) = da / (2 sqrt(a)); written with the node itself, which is there already.
+            Unary::Sqrt => {
+                let two = self.constant(2.0);
+                let denominator = self.mul(two, e);
+                self.div(da, denominator)
+            }
+            Unary::Ln => self.div(da, a),
+            Unary::Log10 | Unary::Log2 => {
+                let base = self.constant(if op == Unary::Log10 { std::f64::consts::LN_10 } else { std::f64::consts::LN_2 });
+                let denominator = self.mul(base, a);
+                self.div(da, denominator)
+            }
+            _ => {
+                let slope = self.slope(op, a, e);
+                self.mul(slope, da)
+            }
+        }
+    }
+
+    /// `rule(da)` for a rule that is linear in `da`, with the choice between 0 and something in `da` made afterwards.
+    ///
+    /// Where a branch is constant the derivative is 0, also where the rule's factor is infinite: sqrt(max(0, x)) at x < 0.
+    fn within_branches(&mut self, da: ExprId, rule: impl FnOnce(&mut Graph, ExprId) -> ExprId) -> ExprId {
+        let zero = self.constant(0.0);
+        let mut inner = da;
+        let mut negative = false;
+        // Conditions of the choices, outermost first, and whether they choose 0.
+        let mut choices = Vec::new();
+        loop {
+            inner = match self.node(inner) {
+                Node::Select(c, a, b) if a == zero => {
+                    choices.push((c, true));
+                    b
+                }
+                Node::Select(c, a, b) if b == zero => {
+                    choices.push((c, false));
+                    a
+                }
+                Node::Unary(Unary::Neg, a) if matches!(self.node(a), Node::Select(..)) => {
+                    negative = !negative;
+                    a
+                }
+                _ => break,
+            };
+        }
+        if choices.is_empty() {
+            return rule(self, da);
+        }
+        let mut result = rule(self, inner);
+        if negative {
+            result = self.neg(result);
+        }
+        for (condition, zero_first) in choices.into_iter().rev() {
+            result = if zero_first { self.select(condition, zero, result) } else { self.select(condition, result, zero) };
+        }
+        result
     }
 
     /// f'(a) of a function of one argument; `e` is f(a).
@@ -128,10 +174,10 @@ impl Graph {
                 let product = self.mul(e, cot);
                 self.neg(product)
             }
+            // arcsin' = 1 / sqrt((1 - x)(1 + x)), arccos' its negative
             Unary::Asin | Unary::Acos => {
-                let s = square(self, a);
-                let root = self.sub(one, s);
-                let root = self.unary(Unary::Sqrt, root);
+                let product = self.one_minus_square(a);
+                let root = self.unary(Unary::Sqrt, product);
                 let slope = self.div(one, root);
                 if op == Unary::Asin { slope } else { self.neg(slope) }
             }
@@ -141,22 +187,24 @@ impl Graph {
                 let slope = self.div(one, denominator);
                 if op == Unary::Atan { slope } else { self.neg(slope) }
             }
-            // arcsec' = 1 / (x^2 sqrt(1 - 1/x^2)), arccsc' its negative
+            // arcsec' = 1 / (|x| sqrt((x - 1)(x + 1))), arccsc' its negative
             Unary::Asec | Unary::Acsc => {
-                let s = square(self, a);
-                let inverse = self.div(one, s);
-                let root = self.sub(one, inverse);
-                let root = self.unary(Unary::Sqrt, root);
-                let denominator = self.mul(s, root);
-                let slope = self.div(one, denominator);
+                let product = self.one_minus_square(a);
+                let product = self.neg(product);
+                let slope = self.one_by_abs_root(a, product);
                 if op == Unary::Asec { slope } else { self.neg(slope) }
             }
             Unary::Sinh => self.unary(Unary::Cosh, a),
             Unary::Cosh => self.unary(Unary::Sinh, a),
-            // tanh' = 1 - tanh^2, and the same formula for coth
-            Unary::Tanh | Unary::Coth => {
-                let s = square(self, e);
-                self.sub(one, s)
+            // tanh' = sech^2, coth' = -csch^2; 1 - tanh^2 and 1 - coth^2 cancel
+            Unary::Tanh => {
+                let sech = self.unary(Unary::Sech, a);
+                square(self, sech)
+            }
+            Unary::Coth => {
+                let csch = self.unary(Unary::Csch, a);
+                let s = square(self, csch);
+                self.neg(s)
             }
             Unary::Sech => {
                 let tanh = self.unary(Unary::Tanh, a);
@@ -182,30 +230,39 @@ impl Graph {
                 self.div(one, denominator)
             }
             Unary::Atanh | Unary::Acoth => {
-                let s = square(self, a);
-                let denominator = self.sub(one, s);
+                let denominator = self.one_minus_square(a);
                 self.div(one, denominator)
             }
-            // arcsech' = -1 / (x sqrt(1 - x^2))
+            // arcsech' = -1 / (x sqrt((1 - x)(1 + x)))
             Unary::Asech => {
-                let s = square(self, a);
-                let root = self.sub(one, s);
-                let root = self.unary(Unary::Sqrt, root);
+                let product = self.one_minus_square(a);
+                let root = self.unary(Unary::Sqrt, product);
                 let denominator = self.mul(a, root);
                 let slope = self.div(one, denominator);
                 self.neg(slope)
             }
-            // arccsch' = -1 / (x^2 sqrt(1 + 1/x^2))
+            // arccsch' = -1 / (|x| sqrt(1 + x^2))
             Unary::Acsch => {
                 let s = square(self, a);
-                let inverse = self.div(one, s);
-                let root = self.add(one, inverse);
-                let root = self.unary(Unary::Sqrt, root);
-                let denominator = self.mul(s, root);
-                let slope = self.div(one, denominator);
+                let sum = self.add(one, s);
+                let slope = self.one_by_abs_root(a, sum);
                 self.neg(slope)
             }
         }
+    }
+
+    /// (1 - x)(1 + x), which does not cancel where x is near 1 as 1 - x^2 does.
+    fn one_minus_square(&mut self, x: ExprId) -> ExprId {
+        let one = self.constant(1.0);
+        let (minus, plus) = (self.sub(one, x), self.add(one, x));
+        self.mul(minus, plus)
+    }
+
+    /// 1 / (|x| sqrt(y))
+    fn one_by_abs_root(&mut self, x: ExprId, y: ExprId) -> ExprId {
+        let (abs, root) = (self.unary(Unary::Abs, x), self.unary(Unary::Sqrt, y));
+        let (one, denominator) = (self.constant(1.0), self.mul(abs, root));
+        self.div(one, denominator)
     }
 
     fn binary_rule(&mut self, op: Binary, a: ExprId, b: ExprId, e: ExprId, da: ExprId, db: ExprId) -> ExprId {
@@ -214,14 +271,15 @@ impl Graph {
             Binary::Add => self.add(da, db),
             Binary::Sub => self.sub(da, db),
             Binary::Mul => {
-                let (left, right) = (self.mul(da, b), self.mul(a, db));
+                let left = self.within_branches(da, |graph, da| graph.mul(da, b));
+                let right = self.within_branches(db, |graph, db| graph.mul(a, db));
                 self.add(left, right)
             }
             // (a/b)' = (a' - (a/b) b') / b
             Binary::Div => {
-                let correction = self.mul(e, db);
+                let correction = self.within_branches(db, |graph, db| graph.mul(e, db));
                 let numerator = self.sub(da, correction);
-                self.div(numerator, b)
+                self.within_branches(numerator, |graph, numerator| graph.div(numerator, b))
             }
             Binary::Pow => {
                 let mut total = zero;
@@ -231,7 +289,7 @@ impl Graph {
                     let exponent = self.sub(b, one);
                     let power = self.pow(a, exponent);
                     let slope = self.mul(b, power);
-                    total = self.mul(slope, da);
+                    total = self.within_branches(da, |graph, da| graph.mul(slope, da));
                 }
                 if db != zero {
                     // a^b log(a) b'; where a is not positive the limit is 0 if a^b is (a Hill function at zero concentration).
@@ -239,7 +297,7 @@ impl Graph {
                     let product = self.mul(e, log);
                     let positive = self.binary(Binary::Gt, a, zero);
                     let slope = self.select(positive, product, zero);
-                    let term = self.mul(slope, db);
+                    let term = self.within_branches(db, |graph, db| graph.mul(slope, db));
                     total = self.add(total, term);
                 }
                 total

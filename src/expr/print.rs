@@ -68,7 +68,7 @@ impl Graph {
     fn strength(&self, e: ExprId) -> u8 {
         match self.node(e) {
             Node::Constant(bits) if f64::from_bits(bits) < 0.0 => SIGN,
-            Node::Unary(Unary::Neg, a) if self.is_product(a) => PRODUCT,
+            Node::Unary(Unary::Neg, a) if self.takes_sign(a) => PRODUCT,
             Node::Unary(Unary::Neg | Unary::Not, _) => SIGN,
             Node::Binary(op, ..) => match op {
                 Binary::And | Binary::Or => LOGICAL,
@@ -82,14 +82,35 @@ impl Graph {
         }
     }
 
-    fn is_product(&self, e: ExprId) -> bool {
-        matches!(self.node(e), Node::Binary(Binary::Mul | Binary::Div, ..))
+    /// Whether `-` before this product needs no parentheses: -(a b) is read as (-a) b, which is the same number unless a is a
+    /// difference, since -(x - y) is simplified to y - x and its zero has another sign.
+    fn takes_sign(&self, e: ExprId) -> bool {
+        let mut first = e;
+        while let Node::Binary(op @ (Binary::Mul | Binary::Div), a, b) = self.node(first) {
+            first = self.reading_order(op, a, b).0;
+        }
+        first != e && !matches!(self.node(first), Node::Binary(Binary::Sub, ..))
+    }
+
+    /// Sums and products commute exactly: the side that would need parentheses, or a negative number, goes where it reads best.
+    fn reading_order(&self, op: Binary, a: ExprId, b: ExprId) -> (ExprId, ExprId) {
+        let level = match op {
+            Binary::Add => SUM,
+            Binary::Mul => PRODUCT,
+            _ => return (a, b),
+        };
+        let (left, right) = (self.strength(a), self.strength(b));
+        let negative = |e| self.constant_value(e).is_some_and(|x| x < 0.0);
+        let turned = match op {
+            Binary::Add => negative(a) || (right == level && left > level && !negative(b)),
+            _ => left > level && (right == level || self.constant_value(b).is_some()),
+        };
+        if turned { (b, a) } else { (a, b) }
     }
 
     fn unary_parts(&self, op: Unary, a: ExprId, tasks: &mut Vec<Task>) {
         match op {
-            // -(a b) and (-a) b are the same number, so no parentheses are needed.
-            Unary::Neg => tasks.extend([Task::Text("-"), Task::Expression(a, if self.is_product(a) { PRODUCT } else { SIGN })]),
+            Unary::Neg => tasks.extend([Task::Text("-"), Task::Expression(a, if self.takes_sign(a) { PRODUCT } else { SIGN })]),
             Unary::Not => tasks.extend([Task::Text("!"), Task::Expression(a, SIGN)]),
             _ => {
                 let name = match op {
@@ -135,25 +156,13 @@ impl Graph {
                 return;
             }
         };
-        let (mut a, mut b) = (a, b);
-        // Sums and products commute exactly: the side that would need parentheses, or a negative number, goes where it reads best.
-        if op == Binary::Add || op == Binary::Mul {
-            let (left, right) = (self.strength(a), self.strength(b));
-            let negative = |e| self.constant_value(e).is_some_and(|x| x < 0.0);
-            let turned = match op {
-                Binary::Add => negative(a) || (right == level && left > level && !negative(b)),
-                _ => left > level && (right == level || self.constant_value(b).is_some()),
-            };
-            if turned {
-                (a, b) = (b, a);
-            }
-            if let Some(value) = self.constant_value(b)
-                && op == Binary::Add
-                && value < 0.0
-            {
-                tasks.extend([Task::Expression(a, level), Task::Text(" - "), Task::Absolute(value)]);
-                return;
-            }
+        let (a, b) = self.reading_order(op, a, b);
+        if let Some(value) = self.constant_value(b)
+            && op == Binary::Add
+            && value < 0.0
+        {
+            tasks.extend([Task::Expression(a, level), Task::Text(" - "), Task::Absolute(value)]);
+            return;
         }
         // `a < b < c` and `a || b && c` mean what few readers expect: these get parentheses though the grammar needs none.
         let left = match (level, self.node(a)) {
@@ -217,6 +226,7 @@ mod tests {
             ("-x * y", None),
             ("-(x * y)", Some("-x * y")),
             ("-(x + y)", None),
+            ("-((a - b) * c)", None),
             ("-x^n", None),
             ("(-x)^n", None),
             ("a^-n", None),
