@@ -145,7 +145,7 @@ impl<'a> Builder<'a> {
             .iter()
             .map(|s| {
                 let volume = entities.get(&s.compartment).copied().unwrap_or(nan);
-                (s.id.clone(), SpeciesUnit { amount: s.only_substance_units, volume })
+                (s.id.clone(), SpeciesUnit { amount: self.is_amount(s), volume })
             })
             .collect();
         let states = self
@@ -172,7 +172,13 @@ impl<'a> Builder<'a> {
         fold_constants(&mut system, &self.named_by_overrides());
         mark_active(&mut system);
         self.report_missing_values(&system);
+        self.report_unsupported();
         system
+    }
+
+    /// Whether formulas see the species as an amount. In a compartment without dimensions there is no concentration.
+    fn is_amount(&self, species: &sbml::Species) -> bool {
+        species.only_substance_units || self.model.compartments.iter().any(|c| c.id == species.compartment && c.dimensions == 0.0)
     }
 
     /// Decides for every entity whether it is a state, a parameter or given by a rule.
@@ -200,7 +206,7 @@ impl<'a> Builder<'a> {
         let (mut kinds, mut states) = (IndexMap::new(), Vec::new());
         for s in &self.model.species {
             let changed_by_reactions = reacting.contains(s.id.as_str()) && !s.boundary && !s.constant;
-            let diluted = resized.contains(s.compartment.as_str()) && !s.only_substance_units;
+            let diluted = resized.contains(s.compartment.as_str()) && !self.is_amount(s);
             add(&s.id, changed_by_reactions || diluted, &mut kinds, &mut states);
         }
         for c in &self.model.compartments {
@@ -360,7 +366,7 @@ impl<'a> Builder<'a> {
             }
         }
         let amount_rate = self.graph.sum(&terms);
-        if species.only_substance_units {
+        if self.is_amount(species) {
             return Some(amount_rate);
         }
         let volume = self.entity(&species.compartment, Some(&species.span))?;
@@ -421,7 +427,7 @@ impl<'a> Builder<'a> {
                             .at(&span, format!("it takes {}", function.arguments.len()))
                             .also(&function.span, "defined here"),
                     );
-                    return None;
+                    return Some(self.graph.constant(f64::NAN));
                 }
                 let mut local = FxHashMap::default();
                 for (name, argument) in function.arguments.iter().zip(arguments) {
@@ -442,7 +448,7 @@ impl<'a> Builder<'a> {
                 let span = self.place(node, scope);
                 self.diagnostics
                     .push(Diagnostic::error("M0901", "the `delay` function is not supported yet").at(&span, "delay differential equation"));
-                None
+                Some(self.graph.constant(f64::NAN))
             }
             _ => None,
         }
@@ -557,10 +563,10 @@ impl<'a> Builder<'a> {
         let (number, is_amount) = match (species.initial_amount, species.initial_concentration) {
             (Some(amount), _) => (amount, true),
             (None, Some(concentration)) => (concentration, false),
-            (None, None) => (f64::NAN, species.only_substance_units),
+            (None, None) => (f64::NAN, self.is_amount(species)),
         };
         let value = self.graph.constant(number);
-        if is_amount == species.only_substance_units {
+        if is_amount == self.is_amount(species) {
             return Some(value);
         }
         let volume = self.initial_value(&species.compartment, Some(&species.span))?;
@@ -697,6 +703,23 @@ impl<'a> Builder<'a> {
             }
         }
         names
+    }
+
+    /// What the tables ask for and this version cannot do.
+    fn report_unsupported(&mut self) {
+        let Some(problem) = self.problem else { return };
+        if let Some(m) = problem.measurements.iter().find(|m| m.time == f64::INFINITY) {
+            self.diagnostics
+                .push(Diagnostic::error("M0903", "measurements of a steady state (time `inf`) are not supported yet").at(&m.span, "first of them"));
+        }
+        let with_prior: Vec<_> = problem.parameters.iter().filter(|p| p.estimate && p.prior.is_some()).collect();
+        if let Some(prior) = with_prior.first().and_then(|p| p.prior.as_ref()) {
+            self.diagnostics.push(
+                Diagnostic::warning("M0801", format!("the objective priors of {} parameters are not used yet", with_prior.len()))
+                    .at(&prior.span, "first of them")
+                    .help("the objective is the negative log-likelihood"),
+            );
+        }
     }
 
     fn report_missing_values(&mut self, system: &OdeSystem) {

@@ -20,7 +20,9 @@
 //! | M0203 | an override names something that is not a parameter |
 //! | M0204 | a quantity that the equations need has no value |
 //! | M0901 | the delay csymbol (not supported yet) |
+//! | M0801 | objective priors (read, not used yet) |
 //! | M0902 | pre-equilibration (not supported yet) |
+//! | M0903 | measurements of a steady state (not supported yet) |
 
 pub mod build;
 pub mod compiled;
