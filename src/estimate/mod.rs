@@ -1,4 +1,11 @@
 //! Estimation: from an [`Objective`](crate::likelihood::Objective) to a [`Fit`]. Knows nothing of ODEs, cells or files.
+//!
+//! [`multistart`] draws starting points and runs [`trust_region`] from each; [`uncertainty`] describes the optimum;
+//! [`gradient_check`] compares derivatives with finite differences.
+
+mod curvature;
+mod reflective;
+pub mod trust_region;
 
 use std::time::Duration;
 
