@@ -3,6 +3,9 @@
 use super::trust_region::Curvature;
 use nalgebra::{DMatrix, DVector};
 
+/// See `switch_model`.
+const VOTES: usize = 2;
+
 /// The current approximation of the Hessian.
 #[derive(Debug, Clone)]
 pub(super) struct Approximation {
@@ -14,6 +17,8 @@ pub(super) struct Approximation {
     updated: bool,
     /// Hybrid: whether the model in use is Fisher information plus secant correction.
     corrected: bool,
+    /// Hybrid: trials in a row on which the corrected model was the better one.
+    votes: usize,
 }
 
 impl Approximation {
@@ -21,7 +26,7 @@ impl Approximation {
     pub fn new(kind: Curvature, n: usize, fisher: Option<DMatrix<f64>>) -> Approximation {
         let fisher = if matches!(kind, Curvature::Fisher | Curvature::Hybrid) { fisher } else { None };
         let secant = if fisher.is_some() { DMatrix::zeros(n, n) } else { DMatrix::identity(n, n) };
-        Approximation { kind, fisher, secant, updated: false, corrected: false }
+        Approximation { kind, fisher, secant, updated: false, corrected: false, votes: 0 }
     }
 
     /// The matrix of the model.
@@ -63,8 +68,9 @@ impl Approximation {
         }
     }
 
-    /// Takes the model, with or without correction, that predicted the change of the value better; it must be better by half to
-    /// replace the current one (Dennis, Gay & Welsch 1981, NL2SOL, ACM Trans. Math. Softw. 7, 348-368).
+    /// Takes the model, with or without correction, that predicts the change of the value better (after Dennis, Gay & Welsch 1981,
+    /// NL2SOL, ACM Trans. Math. Softw. 7, 348-368). The correction has to be better by half, [`VOTES`] times in a row, because
+    /// far from the optimum it is out of date; it is given up as soon as the Fisher information alone is better by half.
     fn switch_model(&mut self, s: &DVector<f64>, change: f64, gradient: &DVector<f64>, fisher: &DMatrix<f64>) {
         if !self.updated {
             return;
@@ -72,11 +78,17 @@ impl Approximation {
         let plain = gradient.dot(s) + 0.5 * s.dot(&(fisher * s));
         let full = plain + 0.5 * s.dot(&(&self.secant * s));
         let (plain, full) = ((plain - change).abs(), (full - change).abs());
-        if self.corrected && full > 1.5 * plain {
-            self.corrected = false;
-        } else if !self.corrected && plain > 1.5 * full {
-            self.corrected = true;
+        self.votes = if plain > 1.5 * full { self.votes + 1 } else { 0 };
+        if self.corrected {
+            self.corrected = full <= 1.5 * plain;
+        } else {
+            self.corrected = self.votes >= VOTES;
         }
+    }
+
+    /// Whether the model in use is a Fisher information, known at the current point alone, rather than learnt from steps.
+    pub fn is_local(&self) -> bool {
+        self.fisher.is_some() && !self.corrected
     }
 
     /// Structured secant update (Dennis, Martinez & Tapia 1989, J. Optim. Theory Appl. 61, 161-178): the correction A changes such
@@ -100,8 +112,11 @@ impl Approximation {
         let curvature = y.dot(s) / s.norm_squared();
         let mut base = self.secant.clone();
         if !self.updated && curvature > 0.0 && curvature.is_finite() {
-            // The first curvature seen is a better scale than 1 (Nocedal & Wright 2006, (6.20)).
-            base = DMatrix::identity(s.len(), s.len()) * (y.norm_squared() / y.dot(s));
+            // The first curvature seen is a better scale than 1. BFGS corrects eigenvalues that are too small faster than those that
+            // are too large, so it gets the smaller of the usual choices (Nocedal & Wright 2006, section 6.1); with that choice a
+            // symmetric rank-one update would not exist.
+            let scale = if positive { curvature } else { y.norm_squared() / y.dot(s) };
+            base = DMatrix::identity(s.len(), s.len()) * scale;
         }
         let updated = if positive { bfgs(&base, s, y) } else { sr1(&base, s, y) };
         if let Some(updated) = updated {

@@ -37,8 +37,9 @@ pub struct Options {
     pub gradient_tolerance: f64,
     /// Absolute function tolerance.
     pub function_absolute: f64,
-    /// Function tolerance relative to the objective. Two unhindered steps in a row that neither promise nor bring more than both
-    /// tolerances together end the minimisation.
+    /// Function tolerance relative to the objective. Steps in a row, not shortened by the radius, that neither promise nor bring
+    /// more than both tolerances together end the minimisation: two with Fisher information. With curvature learnt from steps,
+    /// which may not know a flat direction yet, it takes as many as there are parameters (3 to 20) and 1e-3 of the tolerance.
     pub function_relative: f64,
     /// Stop when no parameter moves by more than this times max(1, |x|).
     pub step_tolerance: f64,
@@ -79,6 +80,9 @@ const SHRINK: f64 = 0.25;
 const GROW: f64 = 2.0;
 const POOR: f64 = 0.25;
 const GOOD: f64 = 0.75;
+
+/// Curvature learnt from steps underestimates what flat directions still offer; the function tolerance is smaller by this.
+const LEARNT: f64 = 1e-3;
 
 /// Minimises `objective` from `x0` (moved into the bounds if outside). `stop` interrupts after the current evaluation. Never
 /// fails: [`Start::stop`] says how it ended, and [`Start::point`] is the best point seen. The index of the start is 0.
@@ -201,17 +205,21 @@ struct Run {
     curvature: Approximation,
     bounds: Bounds,
     radius: f64,
-    /// Accepted steps in a row that brought and promised next to nothing.
+    /// Trials in a row that brought and promised next to nothing, although the radius did not shorten the step.
     small: usize,
+    /// The same, also counting steps that the radius shortened.
+    slow: usize,
     /// Trial points without a value in a row.
     failures: usize,
+    /// The last trial point without a value: the message, and how many trials ago.
+    last_failure: Option<(String, usize)>,
 }
 
 impl Run {
     fn new(x: DVector<f64>, first: Evaluation, bounds: Bounds, options: &Options) -> Run {
         let curvature = Approximation::new(options.curvature, x.len(), first.fisher);
         let radius = options.initial_radius;
-        Run { x, value: first.value, gradient: first.gradient, curvature, bounds, radius, small: 0, failures: 0 }
+        Run { x, value: first.value, gradient: first.gradient, curvature, bounds, radius, small: 0, slow: 0, failures: 0, last_failure: None }
     }
 
     fn optimality(&self) -> f64 {
@@ -219,7 +227,8 @@ impl Run {
     }
 
     fn function_tolerance(&self, options: &Options) -> f64 {
-        options.function_absolute + options.function_relative * self.value.abs()
+        let tolerance = options.function_absolute + options.function_relative * self.value.abs();
+        if self.curvature.is_local() { tolerance } else { LEARNT * tolerance }
     }
 
     /// Whether the radius rather than the model or a bound decided the length of the step.
@@ -238,12 +247,23 @@ impl Run {
             return Some(StopReason::Function);
         }
         let moved = (0..self.x.len()).any(|i| step.step[i].abs() > options.step_tolerance * self.x[i].abs().max(1.0));
-        (!moved).then_some(StopReason::Step)
+        (!moved).then(|| self.exhausted(StopReason::Step))
+    }
+
+    /// The reason to stop when steps have become too short: `reason`, unless points without a value have made them short.
+    fn exhausted(&self, reason: StopReason) -> StopReason {
+        match &self.last_failure {
+            Some((message, age)) if *age < 10 => StopReason::Failed(message.clone()),
+            _ => reason,
+        }
     }
 
     /// Judges a trial point with a value.
     fn learn(&mut self, target: DVector<f64>, trial: Evaluation, step: &Step, options: &Options) -> Option<StopReason> {
         self.failures = 0;
+        if let Some((_, age)) = &mut self.last_failure {
+            *age += 1;
+        }
         let change = trial.value - self.value;
         let ratio = (-change - step.scaling_term) / step.predicted;
         let hindered = self.hindered(step);
@@ -256,23 +276,28 @@ impl Run {
         } else if ratio <= POOR || ratio.is_nan() {
             self.radius = (SHRINK * self.radius).min(SHRINK * step.scaled_norm);
         }
-        if !accepted {
-            // Where the model promises less than the tolerance, or less than rounding, a smaller step will not do better.
-            let rounding = 16.0 * f64::EPSILON * self.value.abs();
-            let hopeless = (step.predicted <= tolerance && !hindered) || step.predicted <= rounding;
-            return hopeless.then_some(StopReason::Function);
+        let negligible = -change <= tolerance && step.predicted <= tolerance;
+        self.slow = if negligible { self.slow + 1 } else { 0 };
+        if accepted {
+            self.x = target;
+            self.value = trial.value;
+            self.gradient = trial.gradient;
+            self.small = if negligible && !hindered && ratio > POOR { self.small + 1 } else { 0 };
+        } else if negligible && (!hindered || self.small > 0) {
+            // A promise below the tolerance was not kept: noise, or curvature still to be learnt.
+            self.small += 1;
+        } else if step.predicted <= 16.0 * f64::EPSILON * self.value.abs() {
+            // A promise below rounding of the value can never be seen to be kept.
+            return Some(self.exhausted(StopReason::Function));
         }
-        self.x = target;
-        self.value = trial.value;
-        self.gradient = trial.gradient;
-        let unhindered = !hindered && ratio > POOR;
-        self.small = if -change <= tolerance && step.predicted <= tolerance && unhindered { self.small + 1 } else { 0 };
-        (self.small >= 2).then_some(StopReason::Function)
+        let enough = if self.curvature.is_local() { 2 } else { self.x.len().clamp(3, 20) };
+        (self.small >= enough || self.slow >= 5 * enough).then(|| self.exhausted(StopReason::Function))
     }
 
     /// After a trial point without a value: a smaller region, unless that has become pointless.
     fn recover(&mut self, message: String, step: &Step, options: &Options) -> Option<StopReason> {
         self.failures += 1;
+        self.last_failure = Some((message.clone(), 0));
         self.radius = (SHRINK * self.radius).min(SHRINK * step.scaled_norm);
         let longest = step.step.amax();
         // A bound of the domain inside of the box: every step fails however short.

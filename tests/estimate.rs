@@ -1,0 +1,395 @@
+//! Estimation: published optimisation problems, derivatives by hand; multi-start; uncertainty.
+#![allow(clippy::unwrap_used)]
+
+use mixode::estimate::StopReason;
+use mixode::estimate::trust_region::{Curvature, Options, minimise};
+use mixode::likelihood::{Estimated, Evaluation, EvaluationError, Objective, Order};
+use mixode::petab::Scale;
+use nalgebra::{DMatrix, DVector};
+use std::sync::atomic::AtomicBool;
+
+const INFINITE: f64 = f64::INFINITY;
+const UNBOUNDED: (f64, f64) = (-INFINITE, INFINITE);
+
+/// Value, gradient and Fisher information at a point, or a message.
+type Answer = Result<(f64, Vec<f64>, Option<DMatrix<f64>>), String>;
+
+/// An objective from a closure. The memory counts evaluations.
+struct Problem {
+    parameters: Vec<Estimated>,
+    function: Box<dyn Fn(&[f64]) -> Answer + Sync>,
+}
+
+impl Problem {
+    fn new(bounds: &[(f64, f64)], function: impl Fn(&[f64]) -> Answer + Sync + 'static) -> Problem {
+        let parameter =
+            |(i, &(lower, upper))| Estimated { id: format!("x{i}"), scale: Scale::Lin, lower, upper, nominal: f64::NAN };
+        Problem { parameters: bounds.iter().enumerate().map(parameter).collect(), function: Box::new(function) }
+    }
+
+    /// Value and gradient only.
+    fn smooth(bounds: &[(f64, f64)], function: impl Fn(&[f64]) -> (f64, Vec<f64>) + Sync + 'static) -> Problem {
+        Problem::new(bounds, move |x| {
+            let (value, gradient) = function(x);
+            Ok((value, gradient, None))
+        })
+    }
+
+    /// Half the sum of squares of residuals given with their Jacobian (row-major).
+    fn least_squares(bounds: &[(f64, f64)], residuals: impl Fn(&[f64]) -> (Vec<f64>, Vec<f64>) + Sync + 'static) -> Problem {
+        Problem::new(bounds, move |x| {
+            let (r, j) = residuals(x);
+            let jacobian = DMatrix::from_row_slice(r.len(), x.len(), &j);
+            let r = DVector::from_vec(r);
+            let gradient = jacobian.tr_mul(&r);
+            Ok((0.5 * r.norm_squared(), gradient.as_slice().to_vec(), Some(jacobian.tr_mul(&jacobian))))
+        })
+    }
+}
+
+impl Objective for Problem {
+    type Memory = usize;
+
+    fn parameters(&self) -> &[Estimated] {
+        &self.parameters
+    }
+
+    fn memory(&self) -> usize {
+        0
+    }
+
+    fn evaluate(&self, x: &[f64], order: Order, memory: &mut usize) -> Result<Evaluation, EvaluationError> {
+        *memory += 1;
+        for (value, p) in x.iter().zip(&self.parameters) {
+            assert!(*value >= p.lower && *value <= p.upper, "`{}` = {value} is out of bounds", p.id);
+        }
+        let (value, gradient, fisher) = (self.function)(x).map_err(EvaluationError::Density)?;
+        Ok(Evaluation { value, gradient: DVector::from_vec(gradient), fisher: fisher.filter(|_| order == Order::Fisher) })
+    }
+}
+
+fn rosenbrock(x: &[f64]) -> (f64, Vec<f64>) {
+    let n = x.len();
+    let mut value = 0.0;
+    let mut gradient = vec![0.0; n];
+    for i in 0..n - 1 {
+        let (a, b) = (x[i + 1] - x[i] * x[i], 1.0 - x[i]);
+        value += 100.0 * a * a + b * b;
+        gradient[i] += -400.0 * a * x[i] - 2.0 * b;
+        gradient[i + 1] += 200.0 * a;
+    }
+    (value, gradient)
+}
+
+/// Rosenbrock's function as half a sum of squares.
+fn rosenbrock_residuals(x: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    let s = 2f64.sqrt();
+    (vec![10.0 * s * (x[1] - x[0] * x[0]), s * (1.0 - x[0])], vec![-20.0 * s * x[0], 10.0 * s, -s, 0.0])
+}
+
+const SECANT: [Curvature; 2] = [Curvature::Bfgs, Curvature::Sr1];
+const ALL: [Curvature; 4] = [Curvature::Fisher, Curvature::Hybrid, Curvature::Bfgs, Curvature::Sr1];
+
+fn with(curvature: Curvature) -> Options {
+    Options { curvature, ..Options::default() }
+}
+
+/// Minimises with every curvature of the list and checks value and point against a published optimum.
+fn check(problem: &Problem, x0: &[f64], curvatures: &[Curvature], optimum: f64, point: Option<&[f64]>) {
+    for &curvature in curvatures {
+        let start = minimise(problem, x0, &with(curvature), &AtomicBool::new(false));
+        println!(
+            "{curvature:?}: {} iterations, {} evaluations, excess {:e}, gradient {:e}, {:?}",
+            start.iterations,
+            start.evaluations,
+            start.value - optimum,
+            start.gradient_norm,
+            start.stop
+        );
+        assert!(start.stop.converged(), "{curvature:?}: {:?} after {} iterations", start.stop, start.iterations);
+        let scale = optimum.abs().max(1.0);
+        assert!((start.value - optimum).abs() < 1e-6 * scale, "{curvature:?}: {} instead of {optimum}", start.value);
+        if let Some(point) = point {
+            for (x, expected) in start.point.iter().zip(point) {
+                let close = (x - expected).abs() < 1e-3 * expected.abs().max(1.0);
+                assert!(close, "{curvature:?}: {:?} instead of {point:?}", start.point);
+            }
+        }
+        assert!(start.trace.windows(2).all(|pair| pair[1] <= pair[0]));
+        assert_eq!(start.trace.len(), start.iterations);
+    }
+}
+
+#[test]
+fn rosenbrock_without_bounds() {
+    for n in [2, 5, 10] {
+        let problem = Problem::smooth(&vec![UNBOUNDED; n], rosenbrock);
+        let x0: Vec<f64> = (0..n).map(|i| if i % 2 == 0 { -1.2 } else { 1.0 }).collect();
+        let start = minimise(&problem, &x0, &with(Curvature::Bfgs), &AtomicBool::new(false));
+        assert!(start.stop.converged());
+        // For n = 5 there is a second minimum near x0 = -1 with value 3.930839 (Kok & Sandrock 2009, Evol. Comput. 17).
+        assert!(start.value < 1e-6 || (n > 2 && start.value > 3.9 && start.gradient_norm < 1e-5), "{n}: {}", start.value);
+    }
+    check(&Problem::smooth(&[UNBOUNDED; 2], rosenbrock), &[-1.2, 1.0], &SECANT, 0.0, Some(&[1.0, 1.0]));
+    check(&Problem::least_squares(&[UNBOUNDED; 2], rosenbrock_residuals), &[-1.2, 1.0], &ALL, 0.0, Some(&[1.0, 1.0]));
+}
+
+#[test]
+fn rosenbrock_with_bounds() {
+    let bounded = |first, second| Problem::least_squares(&[first, second], rosenbrock_residuals);
+    check(&bounded((-10.0, 10.0), (-10.0, 10.0)), &[-1.2, 1.0], &ALL, 0.0, Some(&[1.0, 1.0]));
+    // Hock & Schittkowski problem 1: x1 >= -1.5, the bound is inactive.
+    check(&bounded(UNBOUNDED, (-1.5, INFINITE)), &[-2.0, 1.0], &ALL, 0.0, Some(&[1.0, 1.0]));
+    // Hock & Schittkowski problem 2: x1 >= 1.5, active; f* = 0.0504261879 at (1.224370749, 1.5). There is another local minimum at
+    // x0 = -1.2210 with value 4.941229; which one is reached depends on the method.
+    for curvature in ALL {
+        let start = minimise(&bounded(UNBOUNDED, (1.5, INFINITE)), &[-2.0, 1.0], &with(curvature), &AtomicBool::new(false));
+        assert!(start.stop.converged());
+        assert_eq!(start.point[1], 1.5);
+        let (global, local) = (0.050_426_187_9, 4.941_229_318);
+        assert!((start.value - global).abs() < 1e-8 || (start.value - local).abs() < 1e-6, "{}", start.value);
+    }
+    // Upper bound at 0.5: x0 = 0.5, x1 = 0.25, value 0.25.
+    check(&bounded((-2.0, 0.5), (-2.0, 2.0)), &[-1.2, 1.0], &ALL, 0.25, Some(&[0.5, 0.25]));
+    // Both bounds active, x1 <= 0 and x0 >= 0.3: value 100 * 0.09^2 + 0.7^2.
+    check(&bounded((0.3, 2.0), (-2.0, 0.0)), &[1.0, -1.0], &ALL, 1.3, Some(&[0.3, 0.0]));
+}
+
+/// W. Hock & K. Schittkowski, Test Examples for Nonlinear Programming Codes, Springer 1981: problems that have bounds only.
+#[test]
+fn hock_schittkowski() {
+    // 3: x1 + 1e-5 (x1 - x0)^2, x1 >= 0; optimum 0 at (0, 0). Nearly flat in x0, so the value is what counts.
+    let hs3 = Problem::smooth(&[UNBOUNDED, (0.0, INFINITE)], |x| {
+        let d = x[1] - x[0];
+        (x[1] + 1e-5 * d * d, vec![-2e-5 * d, 1.0 + 2e-5 * d])
+    });
+    check(&hs3, &[10.0, 1.0], &SECANT, 0.0, None);
+    // 4: (x0 + 1)^3 / 3 + x1, x0 >= 1, x1 >= 0; 8/3 at (1, 0).
+    let hs4 = Problem::smooth(&[(1.0, INFINITE), (0.0, INFINITE)], |x| {
+        ((x[0] + 1.0).powi(3) / 3.0 + x[1], vec![(x[0] + 1.0).powi(2), 1.0])
+    });
+    check(&hs4, &[1.125, 0.125], &SECANT, 8.0 / 3.0, Some(&[1.0, 0.0]));
+    // 5: sin(x0 + x1) + (x0 - x1)^2 - 1.5 x0 + 2.5 x1 + 1, -1.5 <= x0 <= 4, -3 <= x1 <= 3; -sqrt(3) / 2 - pi / 3.
+    let hs5 = Problem::smooth(&[(-1.5, 4.0), (-3.0, 3.0)], |x| {
+        let (c, d) = ((x[0] + x[1]).cos(), x[0] - x[1]);
+        ((x[0] + x[1]).sin() + d * d - 1.5 * x[0] + 2.5 * x[1] + 1.0, vec![c + 2.0 * d - 1.5, c - 2.0 * d + 2.5])
+    });
+    let third = std::f64::consts::FRAC_PI_3;
+    check(&hs5, &[0.0, 0.0], &SECANT, -3f64.sqrt() / 2.0 - third, Some(&[0.5 - third, -0.5 - third]));
+    // 38: Colville's function, -10 <= x <= 10; 0 at (1, 1, 1, 1).
+    let hs38 = Problem::smooth(&[(-10.0, 10.0); 4], |x| {
+        let (a, b) = (x[1] - x[0] * x[0], x[3] - x[2] * x[2]);
+        let (c, d, e, f) = (1.0 - x[0], 1.0 - x[2], x[1] - 1.0, x[3] - 1.0);
+        let value = 100.0 * a * a + c * c + 90.0 * b * b + d * d + 10.1 * (e * e + f * f) + 19.8 * e * f;
+        let first = [-400.0 * a * x[0] - 2.0 * c, 200.0 * a + 20.2 * e + 19.8 * f];
+        let second = [-360.0 * b * x[2] - 2.0 * d, 180.0 * b + 20.2 * f + 19.8 * e];
+        (value, [first, second].concat())
+    });
+    check(&hs38, &[-3.0, -1.0, -3.0, -1.0], &SECANT, 0.0, Some(&[1.0; 4]));
+    // 45: 2 - x0 x1 x2 x3 x4 / 120, 0 <= x_i <= i + 1; 1 at (1, 2, 3, 4, 5), all upper bounds active.
+    let hs45 = Problem::smooth(&[(0.0, 1.0), (0.0, 2.0), (0.0, 3.0), (0.0, 4.0), (0.0, 5.0)], |x| {
+        let product = |skip: usize| (0..5).filter(|&i| i != skip).map(|i| x[i]).product::<f64>();
+        (2.0 - product(5) / 120.0, (0..5).map(|i| -product(i) / 120.0).collect())
+    });
+    check(&hs45, &[0.5, 1.0, 1.5, 2.0, 2.5], &SECANT, 1.0, Some(&[1.0, 2.0, 3.0, 4.0, 5.0]));
+    // 110: sum ln(x_i - 2)^2 + ln(10 - x_i)^2 - (prod x_i)^0.2, 2.001 <= x_i <= 9.999; -45.77846971 at x_i = 9.35025655.
+    let hs110 = Problem::smooth(&[(2.001, 9.999); 10], |x| {
+        let power = x.iter().product::<f64>().powf(0.2);
+        let value = x.iter().map(|v| (v - 2.0).ln().powi(2) + (10.0 - v).ln().powi(2)).sum::<f64>() - power;
+        let derivative = |v: &f64| 2.0 * (v - 2.0).ln() / (v - 2.0) - 2.0 * (10.0 - v).ln() / (10.0 - v) - 0.2 * power / v;
+        (value, x.iter().map(derivative).collect())
+    });
+    check(&hs110, &[9.0; 10], &SECANT, -45.778_469_71, Some(&[9.350_256_55; 10]));
+    // Not of the collection: a degenerate bound, where the gradient vanishes (x0), and an active one (x2).
+    let degenerate = Problem::smooth(&[(0.0, 10.0); 3], |x| {
+        let f = x[0] * x[0] + (x[1] - 1.0).powi(2) + (x[2] + 1.0).powi(2);
+        (f, vec![2.0 * x[0], 2.0 * (x[1] - 1.0), 2.0 * (x[2] + 1.0)])
+    });
+    check(&degenerate, &[5.0, 5.0, 5.0], &SECANT, 1.0, Some(&[0.0, 1.0, 0.0]));
+}
+
+/// J. J. Moré, B. S. Garbow & K. E. Hillstrom, Testing Unconstrained Optimization Software, ACM TOMS 7 (1981) 17-41. Values there
+/// are sums of squares; the objective is half of that.
+#[test]
+fn more_garbow_hillstrom() {
+    // (8) Bard: 8.21487e-3.
+    const BARD: [f64; 15] = [0.14, 0.18, 0.22, 0.25, 0.29, 0.32, 0.35, 0.39, 0.37, 0.58, 0.73, 0.96, 1.34, 2.10, 4.39];
+    let bard = |x: &[f64]| {
+        let (mut r, mut j) = (Vec::new(), Vec::new());
+        for (i, y) in BARD.iter().enumerate() {
+            let u = (i + 1) as f64;
+            let v = 16.0 - u;
+            let w = u.min(v);
+            let denominator = v * x[1] + w * x[2];
+            r.push(y - (x[0] + u / denominator));
+            j.extend([-1.0, u * v / denominator.powi(2), u * w / denominator.powi(2)]);
+        }
+        (r, j)
+    };
+    let (optimum, point) = (0.5 * 8.214_877_3e-3, [0.082_41, 1.133_04, 2.343_70]);
+    check(&Problem::least_squares(&[UNBOUNDED; 3], bard), &[1.0; 3], &ALL, optimum, Some(&point));
+    check(&Problem::least_squares(&[(0.0, 10.0); 3], bard), &[1.0; 3], &ALL, optimum, Some(&point));
+    // (5) Beale: 0 at (3, 0.5).
+    let beale = |x: &[f64]| {
+        let (mut r, mut j) = (Vec::new(), Vec::new());
+        for (i, y) in [1.5, 2.25, 2.625].iter().enumerate() {
+            let k = i as i32 + 1;
+            r.push(y - x[0] * (1.0 - x[1].powi(k)));
+            j.extend([-(1.0 - x[1].powi(k)), x[0] * f64::from(k) * x[1].powi(k - 1)]);
+        }
+        (r, j)
+    };
+    check(&Problem::least_squares(&[UNBOUNDED; 2], beale), &[1.0, 1.0], &ALL, 0.0, Some(&[3.0, 0.5]));
+    // (4) Brown badly scaled: 0 at (1e6, 2e-6).
+    let brown = |x: &[f64]| (vec![x[0] - 1e6, x[1] - 2e-6, x[0] * x[1] - 2.0], vec![1.0, 0.0, 0.0, 1.0, x[1], x[0]]);
+    let fishers = [Curvature::Fisher, Curvature::Hybrid];
+    check(&Problem::least_squares(&[UNBOUNDED; 2], brown), &[1.0, 1.0], &fishers, 0.0, Some(&[1e6, 2e-6]));
+    // (16) Brown & Dennis: 85822.2 with 20 points. The residuals are large: Gauss-Newton converges slowly, the correction helps.
+    let brown_dennis = |x: &[f64]| {
+        let (mut r, mut j) = (Vec::new(), Vec::new());
+        for i in 1..=20 {
+            let t = f64::from(i) / 5.0;
+            let (a, b) = (x[0] + t * x[1] - t.exp(), x[2] + x[3] * t.sin() - t.cos());
+            r.push(a * a + b * b);
+            j.extend([2.0 * a, 2.0 * a * t, 2.0 * b, 2.0 * b * t.sin()]);
+        }
+        (r, j)
+    };
+    let problem = Problem::least_squares(&[UNBOUNDED; 4], brown_dennis);
+    let x0 = [25.0, 5.0, -5.0, -1.0];
+    check(&problem, &x0, &ALL, 0.5 * 85_822.201_626, Some(&[-11.594_440, 13.203_630, -0.403_439, 0.236_779]));
+    let iterations = |curvature| minimise(&problem, &x0, &with(curvature), &AtomicBool::new(false)).iterations;
+    assert!(iterations(Curvature::Hybrid) < iterations(Curvature::Fisher));
+}
+
+/// Fit of exp(a - exp(b) t) + exp(c) to 3 exp(-0.7 t) + 0.5 with a fixed perturbation, at t = 0, 0.5 .. 9.5.
+fn decay(x: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    let (mut r, mut j) = (Vec::new(), Vec::new());
+    for i in 0..20 {
+        let t = 0.5 * f64::from(i);
+        let data = 3.0 * (-0.7 * t).exp() + 0.5 + 0.05 * (7.3 * f64::from(i)).sin();
+        let (amplitude, rate, offset) = (x[0].exp(), x[1].exp(), x[2].exp());
+        let decayed = amplitude * (-rate * t).exp();
+        r.push((decayed + offset - data) / 0.05);
+        j.extend([decayed / 0.05, -decayed * rate * t / 0.05, offset / 0.05]);
+    }
+    (r, j)
+}
+
+#[test]
+fn exponential_decay_on_logarithmic_parameters() {
+    let problem = Problem::least_squares(&[(-7.0, 7.0); 3], decay);
+    let reference = minimise(&problem, &[1.0, -0.3, -0.7], &Options::default(), &AtomicBool::new(false));
+    assert!(reference.gradient_norm < 1e-6);
+    // The perturbation is small against the signal, so the optimum is near the truth.
+    for (x, truth) in reference.point.iter().zip([3f64.ln(), 0.7f64.ln(), 0.5f64.ln()]) {
+        assert!((x - truth).abs() < 0.1);
+    }
+    check(&problem, &[3.0, -2.0, 1.0], &ALL, reference.value, Some(&reference.point));
+    let start = minimise(&problem, &[3.0, -2.0, 1.0], &Options::default(), &AtomicBool::new(false));
+    assert!(start.iterations < 25, "{} iterations", start.iterations);
+}
+
+#[test]
+fn ill_conditioned_quadratic() {
+    // Eigenvalues 1e-4 .. 1e4 in a rotated basis (a Householder reflection), minimum 0.
+    let n = 9;
+    let axis = DVector::from_fn(n, |i, _| 1.0 + i as f64).normalize();
+    let reflection = DMatrix::identity(n, n) - &axis * axis.transpose() * 2.0;
+    let values = DVector::from_fn(n, |i, _| 10f64.powi(i as i32 - 4));
+    let hessian = &reflection * DMatrix::from_diagonal(&values) * &reflection;
+    let target = DVector::from_fn(n, |i, _| (i as f64).cos());
+    let function = move |x: &[f64]| {
+        let d = DVector::from_column_slice(x) - &target;
+        let g = &hessian * &d;
+        Ok((0.5 * d.dot(&g), g.as_slice().to_vec(), Some(hessian.clone())))
+    };
+    check(&Problem::new(&vec![UNBOUNDED; n], function.clone()), &vec![3.0; n], &ALL, 0.0, None);
+    check(&Problem::new(&vec![(-5.0, 5.0); n], function), &vec![3.0; n], &ALL, 0.0, None);
+}
+
+#[test]
+fn many_parameters_and_many_active_bounds() {
+    // More parameters than the limit for full-space subproblems; half of them at a bound in the optimum.
+    let n = 160;
+    let problem = Problem::new(&vec![(-1.0, 3.0); n], move |x| {
+        let c = |i: usize| if i.is_multiple_of(2) { 2.0 } else { -2.0 };
+        let weight = |i: usize| 1.0 + (i % 10) as f64;
+        let total: f64 = x.iter().sum();
+        let value = (0..n).map(|i| weight(i) * (x[i] - c(i)).powi(2)).sum::<f64>() + 0.01 * total * total;
+        let gradient = (0..n).map(|i| 2.0 * weight(i) * (x[i] - c(i)) + 0.02 * total).collect();
+        let fisher = DMatrix::from_fn(n, n, |i, j| if i == j { 2.0 * weight(i) } else { 0.0 } + 0.02);
+        Ok((value, gradient, Some(fisher)))
+    });
+    let start = minimise(&problem, &vec![0.3; n], &Options::default(), &AtomicBool::new(false));
+    println!("{} iterations, {:?}, gradient {:e}", start.iterations, start.stop, start.gradient_norm);
+    assert!(start.stop.converged());
+    // First-order conditions of a convex problem: that is the optimum.
+    for (x, g) in start.point.iter().zip(&start.gradient) {
+        assert!(if *x == -1.0 { *g > 0.0 } else { g.abs() < 1e-4 }, "{x} {g}");
+    }
+}
+
+#[test]
+fn failures_in_part_of_the_domain() {
+    // x - ln x + (y - x)^2 needs x > 0, with the bound far below; minimum 1 at (1, 1).
+    let function = |x: &[f64]| {
+        if x[0] <= 0.0 {
+            return Err("the simulation failed".to_string());
+        }
+        let d = x[1] - x[0];
+        Ok((x[0] - x[0].ln() + d * d, vec![1.0 - 1.0 / x[0] - 2.0 * d, 2.0 * d], None))
+    };
+    check(&Problem::new(&[(-100.0, 100.0); 2], function), &[60.0, -50.0], &SECANT, 1.0, Some(&[1.0, 1.0]));
+    check(&Problem::new(&[UNBOUNDED; 2], function), &[1e-3, 30.0], &SECANT, 1.0, Some(&[1.0, 1.0]));
+    // Values and gradients that are not finite count as failures.
+    let not_finite = |x: &[f64]| Ok((x[0] - x[0].ln(), vec![1.0 - 1.0 / x[0]], None));
+    check(&Problem::new(&[(-50.0, 50.0)], not_finite), &[40.0], &SECANT, 1.0, Some(&[1.0]));
+
+    let start = minimise(&Problem::new(&[(-100.0, 100.0); 2], function), &[-1.0, 0.0], &Options::default(), &AtomicBool::new(false));
+    assert_eq!(start.stop, StopReason::Failed("the simulation failed".to_string()));
+    assert!(start.value.is_infinite() && start.iterations == 0 && start.evaluations == 1);
+    // A minimum on the border of the domain of the function is not called converged.
+    let cliff = |x: &[f64]| if x[0] < 1.0 { Err("outside".to_string()) } else { Ok((x[0], vec![1.0], None)) };
+    let start = minimise(&Problem::new(&[(-10.0, 10.0)], cliff), &[5.0], &Options::default(), &AtomicBool::new(false));
+    assert_eq!(start.stop, StopReason::Failed("outside".to_string()));
+    assert!((start.value - 1.0).abs() < 1e-6, "{}", start.value);
+}
+
+#[test]
+fn noise_in_the_objective_ends_the_search() {
+    // An error of 1e-9 relative, like an ODE solver's: the search must end, and near the optimum.
+    let problem = Problem::least_squares(&[(-7.0, 7.0); 3], decay);
+    let exact = minimise(&problem, &[1.0, -0.3, -0.7], &Options::default(), &AtomicBool::new(false)).value;
+    let noisy = Problem::new(&[(-7.0, 7.0); 3], move |x| {
+        let (value, gradient, fisher) = (problem.function)(x)?;
+        let noise = 1e-9 * (1e7 * x.iter().sum::<f64>()).sin();
+        Ok((value * (1.0 + noise), gradient.iter().map(|g| g * (1.0 + noise) + 1e3 * noise).collect(), fisher))
+    });
+    for curvature in ALL {
+        let start = minimise(&noisy, &[3.0, -2.0, 1.0], &with(curvature), &AtomicBool::new(false));
+        assert!(start.stop.converged(), "{:?}", start.stop);
+        assert!(start.value - exact < 1e-6 && start.evaluations < 200, "{} {}", start.value - exact, start.evaluations);
+    }
+}
+
+#[test]
+fn special_bounds_and_limits() {
+    let bounded = |first, second| Problem::least_squares(&[first, second], rosenbrock_residuals);
+    // A fixed parameter (equal bounds) with a start outside of the bounds; a start on an active and on an inactive bound.
+    check(&bounded((0.5, 0.5), (-2.0, 2.0)), &[3.0, -9.0], &ALL, 0.25, Some(&[0.5, 0.25]));
+    check(&bounded((-2.0, 0.5), (-2.0, 2.0)), &[0.5, 2.0], &ALL, 0.25, Some(&[0.5, 0.25]));
+    check(&bounded((-1.2, 3.0), (-2.0, 2.0)), &[-1.2, 2.0], &ALL, 0.0, Some(&[1.0, 1.0]));
+
+    let problem = Problem::smooth(&[UNBOUNDED; 2], rosenbrock);
+    let options = Options { max_iterations: 3, ..Options::default() };
+    let start = minimise(&problem, &[-1.2, 1.0], &options, &AtomicBool::new(false));
+    assert_eq!((start.stop, start.iterations, start.evaluations), (StopReason::Iterations, 3, 4));
+    let start = minimise(&problem, &[-1.2, 1.0], &Options::default(), &AtomicBool::new(true));
+    assert_eq!((start.stop, start.iterations), (StopReason::Interrupted, 0));
+    let options = Options { time: Some(std::time::Duration::ZERO), ..Options::default() };
+    assert_eq!(minimise(&problem, &[-1.2, 1.0], &options, &AtomicBool::new(false)).stop, StopReason::Interrupted);
+    // Started at the optimum.
+    let start = minimise(&problem, &[1.0, 1.0], &Options::default(), &AtomicBool::new(false));
+    assert_eq!((start.stop, start.evaluations), (StopReason::Gradient, 1));
+}
