@@ -313,7 +313,7 @@ pub fn normal_quantile(p: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::excessive_precision)]
     use super::*;
 
     /// Column `j` of row-major points.

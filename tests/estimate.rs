@@ -1,12 +1,16 @@
 //! Estimation: published optimisation problems, derivatives by hand; multi-start; uncertainty.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-use mixode::estimate::StopReason;
+use mixode::estimate::multistart::{range, starting_points};
 use mixode::estimate::trust_region::{Curvature, Options, minimise};
+use mixode::estimate::{Bound, Fit, MultistartOptions, Progress, StopReason, Verdict};
+use mixode::estimate::{gradient_check, multistart, plateau, uncertainty, waterfall};
 use mixode::likelihood::{Estimated, Evaluation, EvaluationError, Objective, Order};
 use mixode::petab::Scale;
 use nalgebra::{DMatrix, DVector};
-use std::sync::atomic::AtomicBool;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 const INFINITE: f64 = f64::INFINITY;
 const UNBOUNDED: (f64, f64) = (-INFINITE, INFINITE);
@@ -14,10 +18,12 @@ const UNBOUNDED: (f64, f64) = (-INFINITE, INFINITE);
 /// Value, gradient and Fisher information at a point, or a message.
 type Answer = Result<(f64, Vec<f64>, Option<DMatrix<f64>>), String>;
 
+type Function = Box<dyn Fn(&[f64]) -> Answer + Sync>;
+
 /// An objective from a closure. The memory counts evaluations.
 struct Problem {
     parameters: Vec<Estimated>,
-    function: Box<dyn Fn(&[f64]) -> Answer + Sync>,
+    function: Function,
 }
 
 impl Problem {
@@ -387,9 +393,278 @@ fn special_bounds_and_limits() {
     assert_eq!((start.stop, start.iterations, start.evaluations), (StopReason::Iterations, 3, 4));
     let start = minimise(&problem, &[-1.2, 1.0], &Options::default(), &AtomicBool::new(true));
     assert_eq!((start.stop, start.iterations), (StopReason::Interrupted, 0));
-    let options = Options { time: Some(std::time::Duration::ZERO), ..Options::default() };
+    let options = Options { time: Some(Duration::ZERO), ..Options::default() };
     assert_eq!(minimise(&problem, &[-1.2, 1.0], &options, &AtomicBool::new(false)).stop, StopReason::Interrupted);
     // Started at the optimum.
     let start = minimise(&problem, &[1.0, 1.0], &Options::default(), &AtomicBool::new(false));
     assert_eq!((start.stop, start.evaluations), (StopReason::Gradient, 1));
+}
+
+/// Himmelblau's function, with four minima of value 0, plus a tilt that leaves only (3, 2) the best.
+fn himmelblau(x: &[f64]) -> Answer {
+    let (a, b) = (x[0] * x[0] + x[1] - 11.0, x[0] + x[1] * x[1] - 7.0);
+    let tilt = 0.02 * ((x[0] - 3.0).powi(2) + (x[1] - 2.0).powi(2));
+    let gradient = vec![4.0 * x[0] * a + 2.0 * b + 0.04 * (x[0] - 3.0), 2.0 * a + 4.0 * x[1] * b + 0.04 * (x[1] - 2.0)];
+    // No value in a corner that holds a twelfth of the box.
+    if x[0] - x[1] > 6.0 { Err("corner".to_string()) } else { Ok((a * a + b * b + tilt, gradient, None)) }
+}
+
+fn silent(_: Progress<'_>) {}
+
+/// Everything of a fit but times.
+fn fingerprint(fit: &Fit) -> Vec<(usize, Vec<u64>, usize, usize, StopReason)> {
+    let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    fit.starts
+        .iter()
+        .map(|s| {
+            let numbers = [bits(&s.initial), bits(&s.point), bits(&s.trace), bits(&s.gradient), bits(&[s.value, s.initial_value])].concat();
+            (s.index, numbers, s.iterations, s.evaluations, s.stop.clone())
+        })
+        .collect()
+}
+
+#[test]
+fn multistart_does_not_depend_on_threads() {
+    let problem = Problem::new(&[(-5.0, 5.0); 2], himmelblau);
+    let never = AtomicBool::new(false);
+    let run = |threads, seed| multistart(&problem, &MultistartOptions { starts: 24, threads, seed, ..Default::default() }, &silent, &never);
+    let one = run(1, 3);
+    assert_eq!(one.starts.iter().map(|s| s.index).collect::<Vec<_>>(), (0..24).collect::<Vec<_>>());
+    for threads in [2, 5] {
+        assert_eq!(fingerprint(&one), fingerprint(&run(threads, 3)));
+    }
+    assert_ne!(fingerprint(&one), fingerprint(&run(1, 4)));
+    // Points without a value were drawn again: every start has a value, at the price of another evaluation.
+    assert!(one.starts.iter().all(|s| s.initial_value.is_finite() && s.value.is_finite()));
+    let latin = starting_points(&problem.parameters, &MultistartOptions { starts: 24, seed: 3, ..Default::default() });
+    let redrawn = one.starts.iter().zip(&latin).filter(|(s, point)| s.initial != **point).count();
+    assert!(redrawn >= 1 && redrawn == latin.iter().filter(|p| p[0] - p[1] > 6.0).count());
+    // The four minima: near 0 for (3, 2), higher for the others.
+    let values = waterfall(&one);
+    assert!(values.windows(2).all(|pair| pair[0].1 <= pair[1].1));
+    assert!(values[0].1 < 1e-8 && values.last().unwrap().1 > 0.4);
+    let plateau = plateau(&one).unwrap();
+    assert_eq!((plateau.valued, plateau.converged), (24, 24));
+    assert_eq!(plateau.within_001, values.iter().filter(|(_, v)| *v < 0.01).count());
+    assert!(plateau.within_001 > 2 && plateau.within_01 == plateau.within_001 && plateau.best == one.best().unwrap().value);
+}
+
+#[test]
+fn multistart_resumes_reports_and_stops() {
+    let problem = Problem::new(&[(-5.0, 5.0); 2], himmelblau);
+    let never = AtomicBool::new(false);
+    let options = MultistartOptions { starts: 6, threads: 2, ..Default::default() };
+    let seen = Mutex::new(Vec::new());
+    let iterations = Mutex::new(0);
+    let report = |progress: Progress<'_>| match progress {
+        Progress::Finished { start, finished, total } => seen.lock().unwrap().push((start.index, finished, total)),
+        Progress::Iteration { .. } => *iterations.lock().unwrap() += 1,
+    };
+    let fit = multistart(&problem, &options, &report, &never);
+    let mut seen = seen.into_inner().unwrap();
+    assert_eq!(seen.iter().map(|s| s.2).collect::<Vec<_>>(), vec![6; 6]);
+    seen.sort_unstable();
+    assert_eq!(seen.iter().map(|s| s.0).collect::<Vec<_>>(), (0..6).collect::<Vec<_>>());
+    assert_eq!(*iterations.lock().unwrap(), fit.starts.iter().map(|s| s.iterations).sum::<usize>());
+
+    // With four of the starts given, only two are run, and the result is the same.
+    let completed: Vec<_> = fit.starts.iter().filter(|s| s.index != 1 && s.index != 4).cloned().collect();
+    let run = Mutex::new(Vec::new());
+    let report = |progress: Progress<'_>| {
+        if let Progress::Finished { start, finished, .. } = progress {
+            run.lock().unwrap().push((start.index, finished));
+        }
+    };
+    let resumed = multistart(&problem, &MultistartOptions { completed, threads: 1, ..options.clone() }, &report, &never);
+    assert_eq!(run.into_inner().unwrap(), [(1, 5), (4, 6)]);
+    assert_eq!(fingerprint(&fit), fingerprint(&resumed));
+
+    // Interrupted by the display after the first finished start.
+    let stop = AtomicBool::new(false);
+    let report = |progress: Progress<'_>| {
+        if matches!(progress, Progress::Finished { .. }) {
+            stop.store(true, Ordering::Relaxed);
+        }
+    };
+    let cut = multistart(&problem, &MultistartOptions { threads: 1, ..options.clone() }, &report, &stop);
+    assert_eq!(cut.starts.len(), 6);
+    assert!(cut.starts[0].stop.converged());
+    assert!(cut.starts[1..].iter().all(|s| s.stop == StopReason::Interrupted && s.value.is_infinite()));
+    let late = multistart(&problem, &MultistartOptions { time: Some(Duration::ZERO), ..options }, &silent, &never);
+    assert!(late.best().is_none() && plateau(&late).is_none());
+}
+
+#[test]
+fn starting_points_and_hopeless_starts() {
+    let mut problem = Problem::new(&[(-5.0, 5.0), (0.0, INFINITE), UNBOUNDED], |_| Err("never".to_string()));
+    let options = MultistartOptions { starts: 10, redraws: 3, include_nominal: true, ..Default::default() };
+    // Without a full set of nominal values, all ten points are random and stratified.
+    let points = starting_points(&problem.parameters, &options);
+    let mut strata: Vec<i32> = points.iter().map(|p| (p[0] + 5.0).floor() as i32).collect();
+    strata.sort_unstable();
+    assert_eq!(strata, (0..10).collect::<Vec<_>>());
+    assert_eq!((range(&problem.parameters[1]), range(&problem.parameters[2])), ((0.0, 1.0), (-1.0, 1.0)));
+
+    for (parameter, nominal) in problem.parameters.iter_mut().zip([1.0, 20.0, -30.0]) {
+        parameter.nominal = nominal;
+    }
+    problem.parameters[2].scale = Scale::Log10;
+    assert_eq!((range(&problem.parameters[1]), range(&problem.parameters[2])), ((0.0, 40.0), (-33.0, -27.0)));
+    let points = starting_points(&problem.parameters, &options);
+    assert_eq!((points.len(), &points[0]), (10, &vec![1.0, 20.0, -30.0]));
+
+    let fit = multistart(&problem, &options, &silent, &AtomicBool::new(false));
+    assert!(fit.best().is_none());
+    assert!(fit.starts.iter().all(|s| s.stop == StopReason::Failed("never".to_string())));
+    // The nominal point is not replaced; the others are drawn three times more.
+    assert_eq!(fit.starts.iter().map(|s| s.evaluations).collect::<Vec<_>>(), [vec![1], vec![4; 9]].concat());
+    assert_eq!(fit.starts[0].initial, points[0]);
+}
+
+#[test]
+fn standard_errors_of_a_linear_regression() {
+    // y = a + b t with known variance: the covariance is (X^T X)^-1 sigma^2 exactly. A third parameter is pressed against its bound.
+    let times: Vec<f64> = (0..10).map(f64::from).collect();
+    let sigma = 0.3;
+    let mut problem = Problem::least_squares(&[(-10.0, 10.0), (-10.0, 10.0), (0.0, 1.0)], move |x| {
+        let residual = |t: &f64| (x[0] + x[1] * t + x[2] - (1.0 + 2.0 * t + 0.1 * (5.0 * t).sin() - 2.0)) / sigma;
+        (times.iter().map(residual).collect(), times.iter().flat_map(|t| [1.0 / sigma, t / sigma, 1.0 / sigma]).collect())
+    });
+    problem.parameters[1].scale = Scale::Log;
+    let x = [-1.0, 2.0, 0.0];
+    let result = uncertainty(&problem, &x, &mut 0).unwrap();
+    assert_eq!(result.free, [0, 1]);
+    assert_eq!(result.parameters[2].at_bound, Some(Bound::Lower));
+    assert_eq!((result.parameters[2].standard_error, result.parameters[2].interval), (None, None));
+    // n = 10, mean t = 4.5, sum of squares about the mean 82.5.
+    let expected = [sigma * (0.1f64 + 4.5 * 4.5 / 82.5).sqrt(), sigma / 82.5f64.sqrt()];
+    for (parameter, expected) in result.parameters.iter().zip(expected) {
+        let error = parameter.standard_error.unwrap();
+        assert!((error / expected - 1.0).abs() < 1e-9, "{error} instead of {expected}");
+        let (low, high) = parameter.interval.unwrap();
+        assert!((high - low - 2.0 * 1.959963984540054 * expected).abs() < 1e-9 && (low + high - 2.0 * parameter.value).abs() < 1e-12);
+    }
+    let (low, high) = result.parameters[1].interval.unwrap();
+    assert_eq!(result.parameters[1].natural_interval, Some((low.exp(), high.exp())));
+    let correlation = -4.5 / (28.5f64).sqrt();
+    assert!((result.correlation[(0, 1)] - correlation).abs() < 1e-9, "{} {correlation}", result.correlation[(0, 1)]);
+    assert!(result.positive_definite && result.undetermined == 0 && result.condition > 1.0);
+    assert_eq!(result.evaluations, 5);
+}
+
+#[test]
+fn standard_errors_use_the_observed_information() {
+    // f = cosh(x) + exp(y) - y + x y / 2 at any point: Hessian [[cosh x, 1/2], [1/2, exp y]]; y close to its bound (one-sided).
+    let problem = Problem::smooth(&[(-4.0, 4.0), (-1e-4, 4.0)], |x| {
+        (x[0].cosh() + x[1].exp() - x[1] + 0.5 * x[0] * x[1], vec![x[0].sinh() + 0.5 * x[1], x[1].exp() - 1.0 + 0.5 * x[0]])
+    });
+    let result = uncertainty(&problem, &[0.3, 0.0], &mut 0).unwrap();
+    let expected = DMatrix::from_row_slice(2, 2, &[0.3f64.cosh(), 0.5, 0.5, 1.0]);
+    // Steps of 1e-3: the error of second-order differences is about h^2 / 3.
+    assert!((&result.hessian - &expected).amax() < 1e-6, "{}", result.hessian);
+    let inverse = expected.try_inverse().unwrap();
+    for i in 0..2 {
+        let error = result.parameters[i].standard_error.unwrap();
+        assert!((error - inverse[(i, i)].sqrt()).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn undetermined_parameters_get_no_standard_error() {
+    // Only x0 + x1 and x2 matter.
+    let problem = Problem::least_squares(&[(-9.0, 9.0); 3], |x| {
+        let sum = (x[0] + x[1]).exp();
+        (vec![sum - 2.0, 3.0 * sum - 6.1, x[2] - 1.0], vec![sum, sum, 0.0, 3.0 * sum, 3.0 * sum, 0.0, 0.0, 0.0, 1.0])
+    });
+    let start = minimise(&problem, &[0.0, 0.0, 0.0], &Options::default(), &AtomicBool::new(false));
+    assert!(start.stop.converged());
+    let result = uncertainty(&problem, &start.point, &mut 0).unwrap();
+    assert!(!result.positive_definite);
+    assert_eq!(result.undetermined, 1);
+    let errors: Vec<Option<f64>> = result.parameters.iter().map(|p| p.standard_error).collect();
+    assert_eq!((errors[0], errors[1]), (None, None));
+    assert!((errors[2].unwrap() - 1.0).abs() < 1e-9);
+    assert!(result.correlation[(0, 1)].is_nan() && result.correlation[(2, 2)] == 1.0);
+    // A saddle point is no minimum.
+    let saddle = Problem::smooth(&[(-1.0, 1.0); 2], |x| (x[0] * x[0] - x[1] * x[1], vec![2.0 * x[0], -2.0 * x[1]]));
+    let result = uncertainty(&saddle, &[0.0, 0.0], &mut 0).unwrap();
+    assert!(!result.positive_definite && result.parameters[1].standard_error.is_none());
+    // Failures next to the optimum are an error, not a wrong number.
+    let lonely = Problem::new(&[(-1.0, 1.0)], |x| if x[0] == 0.0 { Ok((0.0, vec![0.0], None)) } else { Err("no value".to_string()) });
+    assert!(uncertainty(&lonely, &[0.0], &mut 0).is_err());
+}
+
+#[test]
+fn gradients_are_checked() {
+    let right = Problem::smooth(&[(-5.0, 5.0), (-5.0, 5.0), (-5.0, 5.0)], |x| {
+        (x[0].exp() + x[1].sin() * x[2], vec![x[0].exp(), x[1].cos() * x[2], x[1].sin()])
+    });
+    let x = [0.7, -1.2, 3.0];
+    for check in gradient_check(&right, &x, 1e-6, &mut 0).unwrap() {
+        assert_eq!(check.verdict, Verdict::Agrees, "{check:?}");
+        assert!((check.fourth_order - check.analytic).abs() < 1e-9 && (check.central - check.analytic).abs() < 1e-4);
+    }
+    let wrong = Problem::smooth(&[(-5.0, 5.0), (-5.0, 5.0), (-5.0, 5.0)], |x| {
+        (x[0].exp() + x[1].sin() * x[2], vec![x[0].exp(), x[1].cos() * x[2] * 1.0001, -x[1].sin()])
+    });
+    let verdicts: Vec<Verdict> = gradient_check(&wrong, &x, 1e-6, &mut 0).unwrap().iter().map(|c| c.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Agrees, Verdict::Differs, Verdict::Differs]);
+    // With a value that is rough at all steps nothing can be said; at a bound no central difference exists.
+    let rough = Problem::smooth(&[(-5.0, 5.0), (0.0, 5.0)], |x| ((1e9 * x[0]).sin() + x[1], vec![1.0, 1.0]));
+    let checks = gradient_check(&rough, &[0.3, 0.0], 1e-6, &mut 0).unwrap();
+    assert!(checks.iter().all(|c| c.verdict == Verdict::Unclear), "{checks:?}");
+    assert!(checks[1].step.is_nan() && checks[0].id == "x0");
+}
+
+/// Two consecutive first-order reactions, observed as s * B + o at 25 times, with ln parameters k1, k2, s, o and the noise
+/// sigma: the negative log-likelihood up to its constant, with Fisher information (k1 and k2 are exchangeable up to the scale).
+fn reactions(x: &[f64]) -> Answer {
+    let response = |k1: f64, k2: f64, s: f64, o: f64, t: f64| {
+        // (exp(-k1 t) - exp(-k2 t)) / (k2 - k1) with its limit t exp(-k t).
+        let d = k2 - k1;
+        let b = if (d * t).abs() < 1e-6 { t * (-k1 * t).exp() * (1.0 - 0.5 * d * t) } else { ((-k1 * t).exp() - (-k2 * t).exp()) / d };
+        s * k1 * b + o
+    };
+    let p: Vec<f64> = x.iter().map(|v| v.exp()).collect();
+    let (sigma, n) = (p[4], 25);
+    let (mut value, mut gradient, mut fisher) = (0.0, vec![0.0; 5], DMatrix::zeros(5, 5));
+    for i in 0..n {
+        let t = 0.4 * f64::from(i);
+        let data = response(1.3, 0.35, 2.0, 0.1, t) + 0.04 * (2.9 * f64::from(i)).sin();
+        let y = response(p[0], p[1], p[2], p[3], t);
+        let r = (y - data) / sigma;
+        let mut j = DVector::zeros(5);
+        for k in 0..4 {
+            // Complex steps would be exact; central ones of relative size 1e-5 have an error of about 1e-10.
+            let mut shifted = |h: f64| {
+                let mut q = p.clone();
+                q[k] *= f64::exp(h);
+                response(q[0], q[1], q[2], q[3], t)
+            };
+            j[k] = (shifted(1e-5) - shifted(-1e-5)) / 2e-5 / sigma;
+            gradient[k] += r * j[k];
+        }
+        value += 0.5 * r * r + sigma.ln();
+        gradient[4] += 1.0 - r * r;
+        fisher += &j * j.transpose();
+        fisher[(4, 4)] += 2.0;
+    }
+    Ok((value, gradient, Some(fisher)))
+}
+
+#[test]
+fn multistart_finds_the_global_optimum_of_a_reaction_system() {
+    let problem = Problem::new(&[(-10.0, 7.0); 5], reactions);
+    let mut best = Vec::new();
+    for curvature in ALL {
+        let options = MultistartOptions { starts: 50, threads: 2, local: with(curvature), ..Default::default() };
+        let fit = multistart(&problem, &options, &silent, &AtomicBool::new(false));
+        let plateau = plateau(&fit).unwrap();
+        let iterations: usize = fit.starts.iter().map(|s| s.iterations).sum();
+        println!("{curvature:?} {iterations} {plateau:?}");
+        let mut reasons: Vec<String> = fit.starts.iter().map(|s| format!("{:?} {:.3} {:e} {}", s.stop, s.value, s.gradient_norm, s.iterations)).collect();
+        reasons.sort();
+        for r in reasons { println!("  {r}"); }
+        best.push(plateau.best);
+    }
 }

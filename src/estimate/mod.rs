@@ -4,8 +4,15 @@
 //! [`gradient_check`] compares derivatives with finite differences.
 
 mod curvature;
+pub mod gradient_check;
+pub mod multistart;
 mod reflective;
 pub mod trust_region;
+pub mod uncertainty;
+
+pub use gradient_check::{GradientCheck, Verdict, gradient_check};
+pub use multistart::{MultistartOptions, Plateau, Progress, multistart, plateau, waterfall};
+pub use uncertainty::{Bound, ParameterUncertainty, Uncertainty, uncertainty};
 
 use std::time::Duration;
 

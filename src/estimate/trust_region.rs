@@ -301,8 +301,8 @@ impl Run {
         self.radius = (SHRINK * self.radius).min(SHRINK * step.scaled_norm);
         let longest = step.step.amax();
         // A bound of the domain inside of the box: every step fails however short.
-        (self.failures >= 10 && longest <= 1e-8 * self.x.amax().max(1.0) || longest <= options.step_tolerance)
-            .then(|| StopReason::Failed(message))
+        let short = longest <= options.step_tolerance || (self.failures >= 10 && longest <= 1e-8 * self.x.amax().max(1.0));
+        short.then_some(StopReason::Failed(message))
     }
 
     /// Interior steps only approach an active bound. At convergence parameters that are pressed against a near bound are put on it,

@@ -1,0 +1,241 @@
+//! Many local minimisations from Latin hypercube points. Starts share nothing, so the fit is the same bit for bit for any number of
+//! threads (unless a time limit or an interruption cuts it short).
+
+use super::trust_region::{Iteration, Options, minimise_with};
+use super::{Fit, Start, StopReason};
+use crate::likelihood::{Estimated, Objective};
+use crate::petab::Scale;
+use crate::random::{Purpose, latin_hypercube, stream, uniform};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How to run a multi-start estimation.
+#[derive(Debug, Clone)]
+pub struct MultistartOptions {
+    /// Number of starts, the nominal one included.
+    pub starts: usize,
+    /// Seed of the starting points.
+    pub seed: u64,
+    /// Threads over starts (at least 1).
+    pub threads: usize,
+    /// Whether start 0 begins at the nominal values, where the problem gives all of them, instead of a random point.
+    pub include_nominal: bool,
+    /// How often a random starting point without a value of the objective is drawn again.
+    pub redraws: usize,
+    /// The local method. Its time limit holds for each start.
+    pub local: Options,
+    /// Time limit for all starts together. Starts not begun by then are in the fit as [`StopReason::Interrupted`].
+    pub time: Option<Duration>,
+    /// Starts of an earlier, killed run with the same problem, seed and number of starts; taken over by their index.
+    pub completed: Vec<Start>,
+}
+
+impl Default for MultistartOptions {
+    fn default() -> MultistartOptions {
+        MultistartOptions {
+            starts: 50,
+            seed: 1,
+            threads: 1,
+            include_nominal: false,
+            redraws: 20,
+            local: Options::default(),
+            time: None,
+            completed: Vec::new(),
+        }
+    }
+}
+
+/// What happened, for displays and for saving finished starts. Comes from the thread of the start.
+#[derive(Debug, Clone, Copy)]
+pub enum Progress<'a> {
+    /// A start made an iteration.
+    Iteration {
+        /// Index of the start.
+        start: usize,
+        /// Its state.
+        state: Iteration,
+    },
+    /// A start ended.
+    Finished {
+        /// The start.
+        start: &'a Start,
+        /// Number of starts that have ended.
+        finished: usize,
+        /// Number of starts.
+        total: usize,
+    },
+}
+
+/// Runs all starts; [`Fit::starts`] is in order of the index whatever the order of completion. A random starting point where the
+/// objective has no value is replaced by a uniform one that depends on (seed, start, attempt) only; the last attempt stays.
+pub fn multistart<O: Objective>(
+    objective: &O,
+    options: &MultistartOptions,
+    progress: &(dyn Fn(Progress<'_>) + Sync),
+    stop: &AtomicBool,
+) -> Fit {
+    let clock = Instant::now();
+    let points = starting_points(objective.parameters(), options);
+    let total = points.len();
+    let (next, finished) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let done: Mutex<Vec<Start>> = Mutex::new(Vec::with_capacity(total));
+    // Own threads rather than a pool of rayon: there, an objective that is parallel inside would pick up another start while it
+    // waits, and that start's time would count for both.
+    let work = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(point) = points.get(index) else { return };
+            let start = match options.completed.iter().find(|s| s.index == index) {
+                Some(start) => start.clone(),
+                None => {
+                    let start = one_start(objective, index, point, options, progress, stop, &clock);
+                    let finished = finished.fetch_add(1, Ordering::Relaxed) + 1;
+                    progress(Progress::Finished { start: &start, finished, total });
+                    start
+                }
+            };
+            // A poisoned lock only means that another start panicked; that panic is passed on when its thread is joined.
+            done.lock().unwrap_or_else(PoisonError::into_inner).push(start);
+        }
+    };
+    finished.store(options.completed.iter().filter(|s| s.index < total).count(), Ordering::Relaxed);
+    let threads = options.threads.clamp(1, total.max(1));
+    if threads == 1 {
+        work();
+    } else {
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(work);
+            }
+        });
+    }
+    let mut starts = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    starts.sort_by_key(|s| s.index);
+    Fit { starts, duration: clock.elapsed() }
+}
+
+/// One start with its redraws.
+fn one_start<O: Objective>(
+    objective: &O,
+    index: usize,
+    point: &[f64],
+    options: &MultistartOptions,
+    progress: &(dyn Fn(Progress<'_>) + Sync),
+    stop: &AtomicBool,
+    clock: &Instant,
+) -> Start {
+    let parameters = objective.parameters();
+    let nominal = index == 0 && begins_at_nominal(parameters, options);
+    let own_clock = Instant::now();
+    let mut point = point.to_vec();
+    let mut evaluations = 0;
+    for attempt in 0.. {
+        let rest = options.time.map(|limit| limit.saturating_sub(clock.elapsed()));
+        if stop.load(Ordering::Relaxed) || rest.is_some_and(|rest| rest.is_zero()) {
+            break;
+        }
+        let own = options.local.time.map(|limit| limit.saturating_sub(own_clock.elapsed()));
+        let local = Options { time: [rest, own].into_iter().flatten().min(), ..options.local.clone() };
+        let mut report = |state| progress(Progress::Iteration { start: index, state });
+        let mut start = minimise_with(objective, &point, &local, stop, &mut report);
+        evaluations += start.evaluations;
+        if start.initial_value.is_finite() || nominal || attempt >= options.redraws {
+            start.index = index;
+            start.evaluations = evaluations;
+            start.duration = own_clock.elapsed();
+            return start;
+        }
+        // Attempts fill the lower 16 bits of the stream's index, starts the others.
+        let mut generator = stream(options.seed, Purpose::Redraws, ((index as u64) << 16) | (attempt as u64 & 0xffff));
+        for (value, parameter) in point.iter_mut().zip(parameters) {
+            let (low, high) = range(parameter);
+            let u = uniform(&mut generator);
+            *value = (low * (1.0 - u) + high * u).clamp(low, high);
+        }
+    }
+    Start {
+        index,
+        initial: point.clone(),
+        initial_value: f64::INFINITY,
+        point,
+        value: f64::INFINITY,
+        gradient: Vec::new(),
+        gradient_norm: f64::INFINITY,
+        iterations: 0,
+        evaluations,
+        duration: own_clock.elapsed(),
+        stop: StopReason::Interrupted,
+        trace: Vec::new(),
+    }
+}
+
+/// Whether start 0 is the nominal point.
+fn begins_at_nominal(parameters: &[Estimated], options: &MultistartOptions) -> bool {
+    options.include_nominal && parameters.iter().all(|p| p.nominal.is_finite())
+}
+
+/// The starting points in order of their index, on the estimation scale. Random ones are one Latin hypercube over [`range`].
+pub fn starting_points(parameters: &[Estimated], options: &MultistartOptions) -> Vec<Vec<f64>> {
+    let (lower, upper): (Vec<f64>, Vec<f64>) = parameters.iter().map(range).unzip();
+    let nominal = begins_at_nominal(parameters, options) && options.starts > 0;
+    let mut points = Vec::with_capacity(options.starts);
+    if nominal {
+        points.push(parameters.iter().map(|p| p.nominal).collect());
+    }
+    points.extend(latin_hypercube(options.starts - points.len(), &lower, &upper, options.seed));
+    points
+}
+
+/// Where starting values of a parameter are drawn from (estimation scale): its bounds. In place of an infinite bound stands the
+/// nominal value (else the other bound, else 0) minus or plus three decades on a logarithmic scale, or max(1, |value|) on the
+/// linear one, moved where necessary to the allowed side of the finite bound.
+pub fn range(parameter: &Estimated) -> (f64, f64) {
+    let (lower, upper) = (parameter.lower, parameter.upper);
+    if lower.is_finite() && upper.is_finite() {
+        return (lower, upper);
+    }
+    let anchor = [parameter.nominal, lower, upper].into_iter().find(|v| v.is_finite()).unwrap_or(0.0).max(lower).min(upper);
+    let reach = match parameter.scale {
+        Scale::Log10 => 3.0,
+        Scale::Log => 3.0 * std::f64::consts::LN_10,
+        Scale::Lin => anchor.abs().max(1.0),
+    };
+    (lower.max(anchor - reach), upper.min(anchor + reach))
+}
+
+/// Starts with a value, as (index, value) in order of increasing value (equal values by index).
+pub fn waterfall(fit: &Fit) -> Vec<(usize, f64)> {
+    let mut values: Vec<(usize, f64)> = fit.starts.iter().filter(|s| s.value.is_finite()).map(|s| (s.index, s.value)).collect();
+    values.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+    values
+}
+
+/// How often the best value was found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Plateau {
+    /// Smallest objective.
+    pub best: f64,
+    /// Starts within 0.01 of it.
+    pub within_001: usize,
+    /// Starts within 0.1 of it.
+    pub within_01: usize,
+    /// Starts that ended at an optimum by their own judgement.
+    pub converged: usize,
+    /// Starts with a value.
+    pub valued: usize,
+}
+
+/// The plateau of the best value; None if no start has one. An optimum found by one start only may not be the global one.
+pub fn plateau(fit: &Fit) -> Option<Plateau> {
+    let values = waterfall(fit);
+    let best = values.first()?.1;
+    let within = |distance: f64| values.iter().filter(|(_, v)| v - best <= distance).count();
+    Some(Plateau {
+        best,
+        within_001: within(0.01),
+        within_01: within(0.1),
+        converged: fit.starts.iter().filter(|s| s.stop.converged()).count(),
+        valued: values.len(),
+    })
+}
