@@ -514,8 +514,7 @@ mod tests {
         let n = 37;
         let points = latin_hypercube(n, &lower, &upper, 11);
         for j in 0..2 {
-            let mut strata: Vec<usize> =
-                points.iter().map(|p| ((p[j] - lower[j]) / (upper[j] - lower[j]) * n as f64) as usize).collect();
+            let mut strata: Vec<usize> = points.iter().map(|p| ((p[j] - lower[j]) / (upper[j] - lower[j]) * n as f64) as usize).collect();
             strata.sort_unstable();
             assert_eq!(strata, (0..n).collect::<Vec<_>>());
         }

@@ -86,6 +86,15 @@ impl Approximation {
         }
     }
 
+    /// Forgets what steps have taught.
+    pub fn forget(&mut self) {
+        let n = self.secant.nrows();
+        self.secant = if self.fisher.is_some() { DMatrix::zeros(n, n) } else { DMatrix::identity(n, n) };
+        self.updated = false;
+        self.corrected = false;
+        self.votes = 0;
+    }
+
     /// Whether the model in use is a Fisher information, known at the current point alone, rather than learnt from steps.
     pub fn is_local(&self) -> bool {
         self.fisher.is_some() && !self.corrected

@@ -209,6 +209,8 @@ struct Run {
     small: usize,
     /// The same, also counting steps that the radius shortened.
     slow: usize,
+    /// Value at the last [`Run::fresh_look`], infinite before the first.
+    looked_at: f64,
     /// Trial points without a value in a row.
     failures: usize,
     /// The last trial point without a value: the message, and how many trials ago.
@@ -219,7 +221,19 @@ impl Run {
     fn new(x: DVector<f64>, first: Evaluation, bounds: Bounds, options: &Options) -> Run {
         let curvature = Approximation::new(options.curvature, x.len(), first.fisher);
         let radius = options.initial_radius;
-        Run { x, value: first.value, gradient: first.gradient, curvature, bounds, radius, small: 0, slow: 0, failures: 0, last_failure: None }
+        Run {
+            x,
+            value: first.value,
+            gradient: first.gradient,
+            curvature,
+            bounds,
+            radius,
+            small: 0,
+            slow: 0,
+            looked_at: f64::INFINITY,
+            failures: 0,
+            last_failure: None,
+        }
     }
 
     fn optimality(&self) -> f64 {
@@ -291,7 +305,25 @@ impl Run {
             return Some(self.exhausted(StopReason::Function));
         }
         let enough = if self.curvature.is_local() { 2 } else { self.x.len().clamp(3, 20) };
-        (self.small >= enough || self.slow >= 5 * enough).then(|| self.exhausted(StopReason::Function))
+        let still = self.small >= enough;
+        if (!still && self.slow < 5 * enough) || self.fresh_look(options) {
+            return None;
+        }
+        Some(if still { StopReason::Function } else { self.exhausted(StopReason::Function) })
+    }
+
+    /// Where learnt curvature sees no progress although the gradient is not small, it may be the curvature that is wrong, left
+    /// over from another region: it is forgotten and the search goes on, unless the last such look has brought nothing.
+    fn fresh_look(&mut self, options: &Options) -> bool {
+        let doubtful = !self.curvature.is_local() && self.optimality() > 10.0 * options.gradient_tolerance;
+        if !doubtful || self.looked_at - self.value <= options.function_absolute {
+            return false;
+        }
+        self.looked_at = self.value;
+        self.curvature.forget();
+        self.radius = options.initial_radius;
+        (self.small, self.slow) = (0, 0);
+        true
     }
 
     /// After a trial point without a value: a smaller region, unless that has become pointless.
