@@ -1,1 +1,5 @@
-fn main(){}
+//! The `mixode` command.
+
+fn main() -> std::process::ExitCode {
+    mixode::cli::main()
+}

@@ -1,10 +1,10 @@
 //! Estimation: published optimisation problems, derivatives by hand; multi-start; uncertainty.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-use mixode::estimate::multistart::{range, starting_points};
+use mixode::estimate::multistart::{REDRAWS, range, starting_points};
 use mixode::estimate::trust_region::{Curvature, Options, minimise};
-use mixode::estimate::{Bound, Fit, MultistartOptions, Progress, StopReason, Verdict};
-use mixode::estimate::{gradient_check, multistart, plateau, uncertainty, waterfall};
+use mixode::estimate::{Bound, Control, Fit, MultistartOptions, Progress, StopReason, Verdict};
+use mixode::estimate::{gradient_check, multistart, multistart_with, plateau, uncertainty, waterfall};
 use mixode::likelihood::{Estimated, Evaluation, EvaluationError, Objective, Order};
 use mixode::petab::Scale;
 use nalgebra::{DMatrix, DVector};
@@ -425,7 +425,10 @@ fn fingerprint(fit: &Fit) -> Vec<(usize, Vec<u64>, usize, usize, StopReason)> {
 fn multistart_does_not_depend_on_threads() {
     let problem = Problem::new(&[(-5.0, 5.0); 2], himmelblau);
     let never = AtomicBool::new(false);
-    let run = |threads, seed| multistart(&problem, &MultistartOptions { starts: 24, threads, seed, ..Default::default() }, &silent, &never);
+    let run = |threads, seed| {
+        let options = MultistartOptions { starts: 24, seed, ..Default::default() };
+        multistart_with(&problem, &options, &Control { threads, ..Default::default() }, &silent, &never)
+    };
     let one = run(1, 3);
     assert_eq!(one.starts.iter().map(|s| s.index).collect::<Vec<_>>(), (0..24).collect::<Vec<_>>());
     for threads in [2, 5] {
@@ -451,14 +454,15 @@ fn multistart_does_not_depend_on_threads() {
 fn multistart_resumes_reports_and_stops() {
     let problem = Problem::new(&[(-5.0, 5.0); 2], himmelblau);
     let never = AtomicBool::new(false);
-    let options = MultistartOptions { starts: 6, threads: 2, ..Default::default() };
+    let options = MultistartOptions { starts: 6, ..Default::default() };
+    let one = Control { threads: 1, ..Default::default() };
     let seen = Mutex::new(Vec::new());
     let iterations = Mutex::new(0);
     let report = |progress: Progress<'_>| match progress {
         Progress::Finished { start, finished, total } => seen.lock().unwrap().push((start.index, finished, total)),
         Progress::Iteration { .. } => *iterations.lock().unwrap() += 1,
     };
-    let fit = multistart(&problem, &options, &report, &never);
+    let fit = multistart_with(&problem, &options, &Control { threads: 2, ..Default::default() }, &report, &never);
     let mut seen = seen.into_inner().unwrap();
     assert_eq!(seen.iter().map(|s| s.2).collect::<Vec<_>>(), vec![6; 6]);
     seen.sort_unstable();
@@ -473,7 +477,7 @@ fn multistart_resumes_reports_and_stops() {
             run.lock().unwrap().push((start.index, finished));
         }
     };
-    let resumed = multistart(&problem, &MultistartOptions { completed, threads: 1, ..options.clone() }, &report, &never);
+    let resumed = multistart_with(&problem, &options, &Control { completed, ..one.clone() }, &report, &never);
     assert_eq!(run.into_inner().unwrap(), [(1, 5), (4, 6)]);
     assert_eq!(fingerprint(&fit), fingerprint(&resumed));
 
@@ -484,18 +488,18 @@ fn multistart_resumes_reports_and_stops() {
             stop.store(true, Ordering::Relaxed);
         }
     };
-    let cut = multistart(&problem, &MultistartOptions { threads: 1, ..options.clone() }, &report, &stop);
+    let cut = multistart_with(&problem, &options, &one, &report, &stop);
     assert_eq!(cut.starts.len(), 6);
     assert!(cut.starts[0].stop.converged());
     assert!(cut.starts[1..].iter().all(|s| s.stop == StopReason::Interrupted && s.value.is_infinite()));
-    let late = multistart(&problem, &MultistartOptions { time: Some(Duration::ZERO), ..options }, &silent, &never);
+    let late = multistart_with(&problem, &options, &Control { time: Some(Duration::ZERO), ..one }, &silent, &never);
     assert!(late.best().is_none() && plateau(&late).is_none());
 }
 
 #[test]
 fn starting_points_and_hopeless_starts() {
     let mut problem = Problem::new(&[(-5.0, 5.0), (0.0, INFINITE), UNBOUNDED], |_| Err("never".to_string()));
-    let options = MultistartOptions { starts: 10, redraws: 3, include_nominal: true, ..Default::default() };
+    let options = MultistartOptions { starts: 10, include_nominal: true, ..Default::default() };
     // Without a full set of nominal values, all ten points are random and stratified.
     let points = starting_points(&problem.parameters, &options);
     let mut strata: Vec<i32> = points.iter().map(|p| (p[0] + 5.0).floor() as i32).collect();
@@ -511,11 +515,13 @@ fn starting_points_and_hopeless_starts() {
     let points = starting_points(&problem.parameters, &options);
     assert_eq!((points.len(), &points[0]), (10, &vec![1.0, 20.0, -30.0]));
 
-    let fit = multistart(&problem, &options, &silent, &AtomicBool::new(false));
+    let ended = Mutex::new(0);
+    let fit = multistart(&problem, &options, &|_| *ended.lock().unwrap() += 1, &AtomicBool::new(false));
+    assert_eq!(*ended.lock().unwrap(), 10);
     assert!(fit.best().is_none());
     assert!(fit.starts.iter().all(|s| s.stop == StopReason::Failed("never".to_string())));
-    // The nominal point is not replaced; the others are drawn three times more.
-    assert_eq!(fit.starts.iter().map(|s| s.evaluations).collect::<Vec<_>>(), [vec![1], vec![4; 9]].concat());
+    // The nominal point is not replaced; the others are drawn again as often as allowed.
+    assert_eq!(fit.starts.iter().map(|s| s.evaluations as u64).collect::<Vec<_>>(), [vec![1], vec![1 + REDRAWS; 9]].concat());
     assert_eq!(fit.starts[0].initial, points[0]);
 }
 
@@ -530,8 +536,8 @@ fn standard_errors_of_a_linear_regression() {
     });
     problem.parameters[1].scale = Scale::Log;
     let x = [-1.0, 2.0, 0.0];
-    let result = uncertainty(&problem, &x, &mut 0).unwrap();
-    assert_eq!(result.free, [0, 1]);
+    let result = uncertainty(&problem, &x).unwrap();
+    assert_eq!(result.at_bound, [false, false, true]);
     assert_eq!(result.parameters[2].at_bound, Some(Bound::Lower));
     assert_eq!((result.parameters[2].standard_error, result.parameters[2].interval), (None, None));
     // n = 10, mean t = 4.5, sum of squares about the mean 82.5.
@@ -546,8 +552,10 @@ fn standard_errors_of_a_linear_regression() {
     assert_eq!(result.parameters[1].natural_interval, Some((low.exp(), high.exp())));
     let correlation = -4.5 / (28.5f64).sqrt();
     assert!((result.correlation[(0, 1)] - correlation).abs() < 1e-9, "{} {correlation}", result.correlation[(0, 1)]);
-    assert!(result.positive_definite && result.undetermined == 0 && result.condition > 1.0);
-    assert_eq!(result.evaluations, 5);
+    let covariance = result.covariance.clone().unwrap();
+    assert!((covariance[(0, 0)].sqrt() - expected[0]).abs() < 1e-9 && covariance[(2, 2)] == 0.0 && result.information[(0, 2)] == 0.0);
+    assert!(result.undetermined == 0 && result.condition > 1.0);
+    assert_eq!(result.standard_error(1), result.parameters[1].standard_error);
 }
 
 #[test]
@@ -556,10 +564,10 @@ fn standard_errors_use_the_observed_information() {
     let problem = Problem::smooth(&[(-4.0, 4.0), (-1e-4, 4.0)], |x| {
         (x[0].cosh() + x[1].exp() - x[1] + 0.5 * x[0] * x[1], vec![x[0].sinh() + 0.5 * x[1], x[1].exp() - 1.0 + 0.5 * x[0]])
     });
-    let result = uncertainty(&problem, &[0.3, 0.0], &mut 0).unwrap();
+    let result = uncertainty(&problem, &[0.3, 0.0]).unwrap();
     let expected = DMatrix::from_row_slice(2, 2, &[0.3f64.cosh(), 0.5, 0.5, 1.0]);
     // Steps of 1e-3: the error of second-order differences is about h^2 / 3.
-    assert!((&result.hessian - &expected).amax() < 1e-6, "{}", result.hessian);
+    assert!((&result.information - &expected).amax() < 1e-6, "{}", result.information);
     let inverse = expected.try_inverse().unwrap();
     for i in 0..2 {
         let error = result.parameters[i].standard_error.unwrap();
@@ -576,8 +584,8 @@ fn undetermined_parameters_get_no_standard_error() {
     });
     let start = minimise(&problem, &[0.0, 0.0, 0.0], &Options::default(), &AtomicBool::new(false));
     assert!(start.stop.converged());
-    let result = uncertainty(&problem, &start.point, &mut 0).unwrap();
-    assert!(!result.positive_definite);
+    let result = uncertainty(&problem, &start.point).unwrap();
+    assert!(result.covariance.is_none());
     assert_eq!(result.undetermined, 1);
     let errors: Vec<Option<f64>> = result.parameters.iter().map(|p| p.standard_error).collect();
     assert_eq!((errors[0], errors[1]), (None, None));
@@ -585,11 +593,11 @@ fn undetermined_parameters_get_no_standard_error() {
     assert!(result.correlation[(0, 1)].is_nan() && result.correlation[(2, 2)] == 1.0);
     // A saddle point is no minimum.
     let saddle = Problem::smooth(&[(-1.0, 1.0); 2], |x| (x[0] * x[0] - x[1] * x[1], vec![2.0 * x[0], -2.0 * x[1]]));
-    let result = uncertainty(&saddle, &[0.0, 0.0], &mut 0).unwrap();
-    assert!(!result.positive_definite && result.parameters[1].standard_error.is_none());
+    let result = uncertainty(&saddle, &[0.0, 0.0]).unwrap();
+    assert!(result.covariance.is_none() && result.parameters[1].standard_error.is_none());
     // Failures next to the optimum are an error, not a wrong number.
     let lonely = Problem::new(&[(-1.0, 1.0)], |x| if x[0] == 0.0 { Ok((0.0, vec![0.0], None)) } else { Err("no value".to_string()) });
-    assert!(uncertainty(&lonely, &[0.0], &mut 0).is_err());
+    assert!(uncertainty(&lonely, &[0.0]).is_err());
 }
 
 #[test]
@@ -654,8 +662,8 @@ fn reactions(x: &[f64]) -> Answer {
 fn multistart_finds_the_global_optimum_of_a_reaction_system() {
     let problem = Problem::new(&[(-10.0, 7.0); 5], reactions);
     let run = |curvature| {
-        let options = MultistartOptions { starts: 50, threads: 2, local: with(curvature), ..Default::default() };
-        multistart(&problem, &options, &silent, &AtomicBool::new(false))
+        let options = MultistartOptions { starts: 50, optimiser: with(curvature), ..Default::default() };
+        multistart(&problem, &options, &|_| (), &AtomicBool::new(false))
     };
     let reference = plateau(&run(Curvature::Hybrid)).unwrap().best;
     for curvature in ALL {

@@ -1,1 +1,130 @@
-//! cli
+//! The command line: one file per subcommand. Results go to stdout, messages and progress to stderr.
+//!
+//! Exit status: 0 done, 1 the input has errors, 2 wrong usage, 3 numerical failure, 5 files, 77 the input needs something not supported yet, 130 interrupted.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod check;
+mod describe;
+mod evaluate;
+mod fit;
+pub mod load;
+mod progress;
+mod series;
+mod simulate;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Exit status of the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Done.
+    Done = 0,
+    /// The input has errors.
+    Input = 1,
+    /// Wrong usage (clap's own status).
+    Usage = 2,
+    /// A simulation or every start failed.
+    Numerics = 3,
+    /// A file is missing or cannot be written, or the run directory exists.
+    Files = 5,
+    /// The input is right as far as it was read but needs something that is not supported yet.
+    Unsupported = 77,
+    /// Interrupted; partial results were written.
+    Interrupted = 130,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        ExitCode::from(status as u8)
+    }
+}
+
+const AFTER_HELP: &str = "Exit status: 0 done, 1 the input has errors, 2 wrong usage, 3 numerical failure, 5 files, 77 not supported yet, 130 interrupted.\n\
+PROBLEM is a PEtab YAML file or the folder that holds it.";
+
+/// Fits mixed-effects ODE models (SBML, PEtab) to single-cell and bulk data.
+#[derive(Parser)]
+#[command(name = "mixode", version, after_help = AFTER_HELP, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Read a problem or an SBML model and report everything wrong with it
+    Check(check::Arguments),
+    /// Show what was understood: model, data, statistics, parameters
+    Describe(describe::Arguments),
+    /// Simulate an SBML model (CSV) or a PEtab problem (simulation table)
+    Simulate(simulate::Arguments),
+    /// Objective, gradient and simulations at given parameters
+    Evaluate(evaluate::Arguments),
+    /// Estimate the parameters: many starts, standard errors, a run directory with a report
+    Fit(fit::Arguments),
+}
+
+/// How messages about the input are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// With the marked lines of the input
+    Full,
+    /// One line each, for editors
+    Concise,
+    /// JSON
+    Json,
+}
+
+/// Options shared by the commands that simulate.
+#[derive(Debug, Clone, clap::Args)]
+struct SolverArguments {
+    /// Relative tolerance of the integrator
+    #[arg(long, default_value_t = 1e-10)]
+    rtol: f64,
+    /// Absolute tolerance of the integrator
+    #[arg(long, default_value_t = 1e-12)]
+    atol: f64,
+    /// Number of threads (0: all cores)
+    #[arg(short = 'j', long, default_value_t = 0)]
+    threads: usize,
+}
+
+impl SolverArguments {
+    fn options(&self) -> crate::ode::Options {
+        crate::ode::Options { rtol: self.rtol, atol: self.atol, ..crate::ode::Options::default() }
+    }
+
+    /// Sets the size of the global thread pool; it can only be set once per process.
+    fn start_threads(&self) {
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build_global();
+    }
+}
+
+/// Runs the command line and returns the exit status.
+pub fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Check(a) => check::run(&a),
+        Command::Describe(a) => describe::run(&a),
+        Command::Simulate(a) => simulate::run(&a),
+        Command::Evaluate(a) => evaluate::run(&a),
+        Command::Fit(a) => fit::run(&a),
+    };
+    match result {
+        Ok(()) => Status::Done.into(),
+        Err(status) => status.into(),
+    }
+}
+
+/// Reports a message that has no place in the input.
+fn fail(status: Status, message: impl std::fmt::Display) -> Status {
+    eprintln!("error: {message}");
+    status
+}
+
+/// Reports that a file could not be written.
+fn cannot_write(path: &PathBuf, error: &std::io::Error) -> Status {
+    fail(Status::Files, format_args!("cannot write {}: {error}", path.display()))
+}

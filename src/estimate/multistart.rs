@@ -1,7 +1,7 @@
 //! Many local minimisations from Latin hypercube points. Starts share nothing, so the fit is the same bit for bit for any number of
 //! threads (unless a time limit or an interruption cuts it short).
 
-use super::trust_region::{Iteration, Options, minimise_with};
+use super::trust_region::{self, Iteration, minimise_with};
 use super::{Fit, Start, StopReason};
 use crate::likelihood::{Estimated, Objective};
 use crate::petab::Scale;
@@ -10,41 +10,44 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How to run a multi-start estimation.
+/// What to estimate from: together with the objective this determines the result.
 #[derive(Debug, Clone)]
 pub struct MultistartOptions {
     /// Number of starts, the nominal one included.
     pub starts: usize,
     /// Seed of the starting points.
     pub seed: u64,
-    /// Threads over starts (at least 1).
-    pub threads: usize,
     /// Whether start 0 begins at the nominal values, where the problem gives all of them, instead of a random point.
     pub include_nominal: bool,
-    /// How often a random starting point without a value of the objective is drawn again.
-    pub redraws: usize,
-    /// The local method. Its time limit holds for each start.
-    pub local: Options,
-    /// Time limit for all starts together. Starts not begun by then are in the fit as [`StopReason::Interrupted`].
-    pub time: Option<Duration>,
-    /// Starts of an earlier, killed run with the same problem, seed and number of starts; taken over by their index.
-    pub completed: Vec<Start>,
+    /// Settings of each optimisation. Its time limit holds for each start.
+    pub optimiser: trust_region::Options,
 }
 
 impl Default for MultistartOptions {
     fn default() -> MultistartOptions {
-        MultistartOptions {
-            starts: 50,
-            seed: 1,
-            threads: 1,
-            include_nominal: false,
-            redraws: 20,
-            local: Options::default(),
-            time: None,
-            completed: Vec::new(),
-        }
+        MultistartOptions { starts: 50, seed: 1, include_nominal: false, optimiser: trust_region::Options::default() }
     }
 }
+
+/// How to run it.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// Threads over starts (at least 1).
+    pub threads: usize,
+    /// Time limit for all starts together. Starts not begun by then are in the fit as [`StopReason::Interrupted`].
+    pub time: Option<Duration>,
+    /// Starts of an earlier, killed run with the same problem and options; taken over by their index.
+    pub completed: Vec<Start>,
+}
+
+impl Default for Control {
+    fn default() -> Control {
+        Control { threads: rayon::current_num_threads(), time: None, completed: Vec::new() }
+    }
+}
+
+/// How often a random starting point without a value of the objective is drawn again.
+pub const REDRAWS: u64 = 50;
 
 /// What happened, for displays and for saving finished starts. Comes from the thread of the start.
 #[derive(Debug, Clone, Copy)]
@@ -67,11 +70,23 @@ pub enum Progress<'a> {
     },
 }
 
+/// Runs all starts on as many threads as the current rayon pool has; `progress` is told of each that has ended. See
+/// [`multistart_with`].
+pub fn multistart<O: Objective>(objective: &O, options: &MultistartOptions, progress: &(dyn Fn(&Start) + Sync), stop: &AtomicBool) -> Fit {
+    let finished = |event: Progress<'_>| {
+        if let Progress::Finished { start, .. } = event {
+            progress(start);
+        }
+    };
+    multistart_with(objective, options, &Control::default(), &finished, stop)
+}
+
 /// Runs all starts; [`Fit::starts`] is in order of the index whatever the order of completion. A random starting point where the
-/// objective has no value is replaced by a uniform one that depends on (seed, start, attempt) only; the last attempt stays.
-pub fn multistart<O: Objective>(
+/// objective has no value is replaced by a uniform one that depends on (seed, start, attempt) only, at most [`REDRAWS`] times.
+pub fn multistart_with<O: Objective>(
     objective: &O,
     options: &MultistartOptions,
+    control: &Control,
     progress: &(dyn Fn(Progress<'_>) + Sync),
     stop: &AtomicBool,
 ) -> Fit {
@@ -86,10 +101,10 @@ pub fn multistart<O: Objective>(
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(point) = points.get(index) else { return };
-            let start = match options.completed.iter().find(|s| s.index == index) {
+            let start = match control.completed.iter().find(|s| s.index == index) {
                 Some(start) => start.clone(),
                 None => {
-                    let start = one_start(objective, index, point, options, progress, stop, &clock);
+                    let start = one_start(objective, index, point, options, control.time.map(|limit| clock + limit), progress, stop);
                     let finished = finished.fetch_add(1, Ordering::Relaxed) + 1;
                     progress(Progress::Finished { start: &start, finished, total });
                     start
@@ -99,8 +114,8 @@ pub fn multistart<O: Objective>(
             done.lock().unwrap_or_else(PoisonError::into_inner).push(start);
         }
     };
-    finished.store(options.completed.iter().filter(|s| s.index < total).count(), Ordering::Relaxed);
-    let threads = options.threads.clamp(1, total.max(1));
+    finished.store(control.completed.iter().filter(|s| s.index < total).count(), Ordering::Relaxed);
+    let threads = control.threads.clamp(1, total.max(1));
     if threads == 1 {
         work();
     } else {
@@ -121,9 +136,9 @@ fn one_start<O: Objective>(
     index: usize,
     point: &[f64],
     options: &MultistartOptions,
+    deadline: Option<Instant>,
     progress: &(dyn Fn(Progress<'_>) + Sync),
     stop: &AtomicBool,
-    clock: &Instant,
 ) -> Start {
     let parameters = objective.parameters();
     let nominal = index == 0 && begins_at_nominal(parameters, options);
@@ -131,23 +146,23 @@ fn one_start<O: Objective>(
     let mut point = point.to_vec();
     let mut evaluations = 0;
     for attempt in 0.. {
-        let rest = options.time.map(|limit| limit.saturating_sub(clock.elapsed()));
+        let rest = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if stop.load(Ordering::Relaxed) || rest.is_some_and(|rest| rest.is_zero()) {
             break;
         }
-        let own = options.local.time.map(|limit| limit.saturating_sub(own_clock.elapsed()));
-        let local = Options { time: [rest, own].into_iter().flatten().min(), ..options.local.clone() };
+        let own = options.optimiser.time.map(|limit| limit.saturating_sub(own_clock.elapsed()));
+        let local = trust_region::Options { time: [rest, own].into_iter().flatten().min(), ..options.optimiser.clone() };
         let mut report = |state| progress(Progress::Iteration { start: index, state });
         let mut start = minimise_with(objective, &point, &local, stop, &mut report);
         evaluations += start.evaluations;
-        if start.initial_value.is_finite() || nominal || attempt >= options.redraws {
+        if start.initial_value.is_finite() || nominal || attempt >= REDRAWS {
             start.index = index;
             start.evaluations = evaluations;
             start.duration = own_clock.elapsed();
             return start;
         }
         // Attempts fill the lower 16 bits of the stream's index, starts the others.
-        let mut generator = stream(options.seed, Purpose::Redraws, ((index as u64) << 16) | (attempt as u64 & 0xffff));
+        let mut generator = stream(options.seed, Purpose::Redraws, ((index as u64) << 16) | attempt);
         for (value, parameter) in point.iter_mut().zip(parameters) {
             let (low, high) = range(parameter);
             let u = uniform(&mut generator);

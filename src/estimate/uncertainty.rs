@@ -5,6 +5,7 @@ use crate::likelihood::{Estimated, EvaluationError, Objective, Order};
 use crate::linalg;
 use crate::petab::Scale;
 use nalgebra::{DMatrix, DVector};
+use rayon::prelude::*;
 
 /// Quantile 0.975 of the standard normal distribution.
 const Z95: f64 = 1.959_963_984_540_054;
@@ -43,49 +44,57 @@ pub struct ParameterUncertainty {
     pub natural_interval: Option<(f64, f64)>,
 }
 
-/// Uncertainty of all parameters.
+/// Uncertainty of all parameters, on the estimation scale. Matrices are n by n.
 #[derive(Debug, Clone)]
 pub struct Uncertainty {
     /// One entry for each parameter, in their order.
     pub parameters: Vec<ParameterUncertainty>,
-    /// Indices of the parameters that are not at a bound: rows and columns of the matrices below.
-    pub free: Vec<usize>,
-    /// Observed information on the estimation scale.
-    pub hessian: DMatrix<f64>,
-    /// Its inverse; the pseudo-inverse over the determined directions if it is not positive definite.
-    pub covariance: DMatrix<f64>,
+    /// Observed information (Hessian of the negative log-posterior); zero in rows and columns of parameters at a bound.
+    pub information: DMatrix<f64>,
+    /// Its inverse over the parameters that are not at a bound; None where it is not positive definite: then the point is no strict
+    /// minimum, or the data do not determine some combination of parameters. Parameters that have no part in such a
+    /// combination keep their standard errors.
+    pub covariance: Option<DMatrix<f64>>,
     /// Correlations; NaN in rows and columns of parameters without a standard error.
     pub correlation: DMatrix<f64>,
-    /// Whether the observed information is positive definite. If not, the point is no strict minimum, or some combination of
-    /// parameters is not determined by the data.
-    pub positive_definite: bool,
+    /// Parameters at a bound, which are held fixed.
+    pub at_bound: Vec<bool>,
     /// Number of directions that the data do not determine.
     pub undetermined: usize,
     /// Ratio of the largest to the smallest eigenvalue of the information scaled to unit diagonal (infinite if it is singular).
     pub condition: f64,
-    /// Evaluations of the gradient.
-    pub evaluations: usize,
+}
+
+impl Uncertainty {
+    /// Standard error of parameter `k`; None at a bound and where the data do not determine it.
+    pub fn standard_error(&self, k: usize) -> Option<f64> {
+        self.parameters.get(k)?.standard_error
+    }
 }
 
 /// Uncertainty at the optimum `x` (estimation scale). The information comes from central differences of the gradient, two
-/// evaluations for each free parameter; next to a bound from one-sided differences of second order. Steps without a value are
-/// tried again shorter; if that does not help, the error is returned.
-pub fn uncertainty<O: Objective>(objective: &O, x: &[f64], memory: &mut O::Memory) -> Result<Uncertainty, EvaluationError> {
+/// evaluations for each free parameter; next to a bound from one-sided differences of second order. Parameters are done in
+/// parallel, each with a memory of its own, so the result does not depend on threads. Steps without a value are tried again
+/// shorter; if that does not help, the error is returned.
+pub fn uncertainty<O: Objective>(objective: &O, x: &[f64]) -> Result<Uncertainty, EvaluationError> {
     let parameters = objective.parameters();
+    let n = x.len();
     let at_bound: Vec<Option<Bound>> = parameters.iter().zip(x).map(|(p, &value)| bound_of(p, value)).collect();
-    let free: Vec<usize> = (0..x.len()).filter(|&i| at_bound[i].is_none()).collect();
-    let centre = objective.evaluate(x, Order::Fisher, memory)?;
-    let mut differences = Differences { objective, x, gradient: centre.gradient, memory, evaluations: 1 };
-    let mut hessian = DMatrix::zeros(free.len(), free.len());
-    for (column, &i) in free.iter().enumerate() {
-        let curvature = centre.fisher.as_ref().map_or(f64::NAN, |f| f[(i, i)]);
-        let derivative = differences.column(i, step(&parameters[i], x[i], curvature))?;
-        for (row, &j) in free.iter().enumerate() {
-            hessian[(row, column)] = derivative[j];
-        }
+    let free: Vec<usize> = (0..n).filter(|&i| at_bound[i].is_none()).collect();
+    let centre = objective.evaluate(x, Order::Fisher, &mut objective.memory())?;
+    let columns: Vec<Result<DVector<f64>, EvaluationError>> = free
+        .par_iter()
+        .map(|&i| {
+            let curvature = centre.fisher.as_ref().map_or(f64::NAN, |f| f[(i, i)]);
+            let mut differences = Differences { objective, x, gradient: &centre.gradient, memory: objective.memory() };
+            differences.column(i, step(&parameters[i], x[i], curvature))
+        })
+        .collect();
+    let mut information = DMatrix::zeros(free.len(), free.len());
+    for (column, derivative) in columns.into_iter().enumerate() {
+        information.set_column(column, &derivative?.select_rows(&free));
     }
-    let evaluations = differences.evaluations;
-    Ok(summarise(parameters, x, at_bound, free, &hessian, evaluations))
+    Ok(summarise(parameters, x, at_bound, &free, &information))
 }
 
 /// The bound that a value lies on.
@@ -117,9 +126,8 @@ fn step(parameter: &Estimated, value: f64, curvature: f64) -> f64 {
 struct Differences<'a, O: Objective> {
     objective: &'a O,
     x: &'a [f64],
-    gradient: DVector<f64>,
-    memory: &'a mut O::Memory,
-    evaluations: usize,
+    gradient: &'a DVector<f64>,
+    memory: O::Memory,
 }
 
 impl<O: Objective> Differences<'_, O> {
@@ -147,28 +155,20 @@ impl<O: Objective> Differences<'_, O> {
         // (-3 g(x) + 4 g(x + h) - g(x + 2 h)) / 2 h, away from the nearer bound, within the other one.
         let (room, sign) = if below < above { (above, 1.0) } else { (below, -1.0) };
         let h = sign * h.min(0.5 * room);
-        Ok((self.at(i, h)? * 4.0 - self.at(i, 2.0 * h)? - &self.gradient * 3.0) / (2.0 * h))
+        Ok((self.at(i, h)? * 4.0 - self.at(i, 2.0 * h)? - self.gradient * 3.0) / (2.0 * h))
     }
 
     /// The gradient at x + h e_i.
     fn at(&mut self, i: usize, h: f64) -> Result<DVector<f64>, EvaluationError> {
         let mut x = self.x.to_vec();
         x[i] += h;
-        self.evaluations += 1;
-        Ok(self.objective.evaluate(&x, Order::Gradient, self.memory)?.gradient)
+        Ok(self.objective.evaluate(&x, Order::Gradient, &mut self.memory)?.gradient)
     }
 }
 
-/// Standard errors and the rest from the information, symmetric up to errors of the differences.
-fn summarise(
-    parameters: &[Estimated],
-    x: &[f64],
-    at_bound: Vec<Option<Bound>>,
-    free: Vec<usize>,
-    raw: &DMatrix<f64>,
-    evaluations: usize,
-) -> Uncertainty {
-    let m = free.len();
+/// Standard errors and the rest from the information of the free parameters, symmetric up to errors of the differences.
+fn summarise(parameters: &[Estimated], x: &[f64], at_bound: Vec<Option<Bound>>, free: &[usize], raw: &DMatrix<f64>) -> Uncertainty {
+    let (n, m) = (x.len(), free.len());
     let hessian = linalg::symmetrised(raw);
     // Scaled to unit diagonal, so that what counts as flat does not depend on the units of the parameters.
     let scale = DVector::from_fn(m, |i, _| {
@@ -192,22 +192,24 @@ fn summarise(
             let loading: f64 = (0..m).filter(|&k| is_flat(k)).map(|k| vectors[(i, k)].powi(2)).sum();
             *entry = loading <= LOADING;
         }
+        // The pseudo-inverse, which is the inverse if no direction is flat.
         covariance = DMatrix::from_fn(m, m, |i, j| {
             let sum: f64 = (0..m).filter(|&k| !is_flat(k)).map(|k| vectors[(i, k)] * vectors[(j, k)] / values[k]).sum();
             sum / (scale[i] * scale[j])
         });
     }
     let errors: Vec<Option<f64>> = (0..m).map(|i| determined[i].then(|| covariance[(i, i)].sqrt()).filter(|e| e.is_finite())).collect();
-    let correlation = DMatrix::from_fn(m, m, |i, j| match (errors[i], errors[j]) {
-        (Some(_), Some(_)) if i == j => 1.0,
-        (Some(a), Some(b)) => covariance[(i, j)] / (a * b),
-        _ => f64::NAN,
-    });
-    let mut described: Vec<ParameterUncertainty> = x
-        .iter()
-        .zip(at_bound)
-        .map(|(&value, at_bound)| ParameterUncertainty { value, at_bound, standard_error: None, interval: None, natural_interval: None })
-        .collect();
+    let mut correlation = DMatrix::from_element(n, n, f64::NAN);
+    for i in 0..m {
+        for j in 0..m {
+            if let (Some(a), Some(b)) = (errors[i], errors[j]) {
+                correlation[(free[i], free[j])] = if i == j { 1.0 } else { covariance[(i, j)] / (a * b) };
+            }
+        }
+    }
+    let describe =
+        |(&value, &at_bound)| ParameterUncertainty { value, at_bound, standard_error: None, interval: None, natural_interval: None };
+    let mut described: Vec<ParameterUncertainty> = x.iter().zip(&at_bound).map(describe).collect();
     for (&i, error) in free.iter().zip(errors) {
         let interval = error.map(|e| (x[i] - Z95 * e, x[i] + Z95 * e));
         described[i].standard_error = error;
@@ -216,5 +218,22 @@ fn summarise(
         described[i].natural_interval = interval.map(|(low, high)| (unscale(low), unscale(high)));
     }
     let positive_definite = undetermined == 0 && linalg::cholesky(&hessian).is_some();
-    Uncertainty { parameters: described, free, hessian, covariance, correlation, positive_definite, undetermined, condition, evaluations }
+    let spread = |matrix: &DMatrix<f64>| {
+        let mut whole = DMatrix::zeros(n, n);
+        for i in 0..m {
+            for j in 0..m {
+                whole[(free[i], free[j])] = matrix[(i, j)];
+            }
+        }
+        whole
+    };
+    Uncertainty {
+        parameters: described,
+        information: spread(&hessian),
+        covariance: positive_definite.then(|| spread(&covariance)),
+        correlation,
+        at_bound: at_bound.iter().map(Option::is_some).collect(),
+        undetermined,
+        condition,
+    }
 }

@@ -46,24 +46,20 @@ impl Ast {
         Ast { kind: AstKind::Name(name.into()), range: 0..0 }
     }
 
-    /// Calls `visit` for every node, parents first.
+    /// Calls `visit` for every node, parents first, arguments from left to right.
     pub fn walk<'a>(&'a self, visit: &mut dyn FnMut(&'a Ast)) {
-        visit(self);
-        match &self.kind {
-            AstKind::Number(_) | AstKind::Name(_) | AstKind::Time => {}
-            AstKind::Unary(_, a) | AstKind::RateOf(a) => a.walk(visit),
-            AstKind::Binary(_, a, b) | AstKind::Delay(a, b) => {
-                a.walk(visit);
-                b.walk(visit);
-            }
-            AstKind::Call(_, arguments) => arguments.iter().for_each(|a| a.walk(visit)),
-            AstKind::Piecewise(pieces, otherwise) => {
-                for (value, condition) in pieces {
-                    value.walk(visit);
-                    condition.walk(visit);
-                }
-                if let Some(a) = otherwise {
-                    a.walk(visit);
+        // An explicit stack, since chains of operations can be deeper than the call stack.
+        let mut stack = vec![self];
+        while let Some(ast) = stack.pop() {
+            visit(ast);
+            match &ast.kind {
+                AstKind::Number(_) | AstKind::Name(_) | AstKind::Time => {}
+                AstKind::Unary(_, a) | AstKind::RateOf(a) => stack.push(a),
+                AstKind::Binary(_, a, b) | AstKind::Delay(a, b) => stack.extend([&**b, &**a]),
+                AstKind::Call(_, arguments) => stack.extend(arguments.iter().rev()),
+                AstKind::Piecewise(pieces, otherwise) => {
+                    stack.extend(otherwise.as_deref());
+                    stack.extend(pieces.iter().rev().flat_map(|(value, condition)| [condition, value]));
                 }
             }
         }

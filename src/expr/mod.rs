@@ -15,3 +15,4 @@ mod print;
 pub use ast::{Ast, AstKind};
 pub use graph::{ExprId, Graph, Node, SymbolId};
 pub use op::{Binary, Unary};
+pub use parse::{ParseError, parse};

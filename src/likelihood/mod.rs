@@ -1,6 +1,32 @@
 //! Likelihoods: from simulations and data to the objective, the negative log-posterior.
 //!
 //! The objective is always minimised. Values hold every constant (2 pi terms, Jacobians of log transformations).
+//!
+//! | code | meaning |
+//! | --- | --- |
+//! | P0480 | a random effect has no variance in the covariance table |
+//! | P0481 | a covariance is given twice |
+//! | P0482 | an entry of a kind that cannot stand there |
+
+pub mod coordinates;
+pub mod covariance;
+pub mod ebe;
+pub mod fixed;
+pub mod importance;
+pub mod individual;
+pub mod laplace;
+pub mod nodes;
+pub mod noise;
+pub mod parameters;
+pub mod parametrisation;
+pub mod population;
+pub mod population_rows;
+pub mod population_statistics;
+pub mod problem;
+pub mod quadrature;
+pub mod simulated;
+pub mod simulated_individual;
+pub mod snapshot;
 
 use crate::ode::SimulationError;
 use crate::petab::Scale;

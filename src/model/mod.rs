@@ -7,7 +7,25 @@
 //! `hasOnlySubstanceUnits`). The parameters p are everything that is constant between two changes of an experiment: first
 //! every row of the PEtab parameter table (theta), then the model's own constants, then the flags of the switches.
 //! Assignment rules and function definitions are substituted.
+//!
+//! Diagnostic codes raised in this room:
+//!
+//! | code | meaning |
+//! | --- | --- |
+//! | M0101 | a formula uses an undefined symbol |
+//! | M0102 | definitions refer to each other in a circle |
+//! | M0103 | wrong number of arguments in the call of a function definition |
+//! | M0201 | a change or the parameter table names something that has no settable value |
+//! | M0202 | a parameter of the parameter table has the name of a state |
+//! | M0203 | an override names something that is not a parameter |
+//! | M0204 | a quantity that the equations need has no value |
+//! | M0901 | the delay csymbol (not supported yet) |
+//! | M0902 | pre-equilibration (not supported yet) |
 
+pub mod build;
 pub mod compiled;
+pub mod system;
 
-pub use compiled::CompiledModel;
+pub use build::build;
+pub use compiled::{CompileOptions, CompiledModel, compile};
+pub use system::{OdeSystem, Unit};

@@ -1,9 +1,22 @@
 //! Integration of the states together with their first- and second-order sensitivities (DESIGN.md 2.3).
 //!
 //! A direction k has seeds dx0/dxi_k and dp/dxi_k; the simulator propagates dx/dxi_k, and d2x/(dxi_k dxi_l) for the pairs asked for.
+//!
+//! From the top: [`simulator`] runs a simulation through its periods and switches, `switch` finds switches and makes the
+//! sensitivities jump, `cvodes` integrates between them, `system` is what it integrates, `linear` solves Newton's systems,
+//! `block` is the arithmetic on states and sensitivities as one matrix. [`forward`] is CVODES' own method, the oracle.
+//!
+//! To add a linear solver, edit `linear.rs`; an option of the integrator, `simulator::Options` and `cvodes::Integrator::new`.
 
+mod block;
+mod cvodes;
 pub mod error;
+pub mod forward;
+mod linear;
 pub mod simulator;
+mod switch;
+mod system;
 
 pub use error::SimulationError;
+pub use forward::cvodes_forward;
 pub use simulator::{Counts, Input, Options, Second, Simulator, Trajectory};

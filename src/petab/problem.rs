@@ -45,6 +45,17 @@ pub struct Problem {
     pub measurements: Vec<Measurement>,
     /// Extension `nlme`, where the problem uses it.
     pub nlme: Option<Nlme>,
+    /// The measurement tables as they stand in the files, for writing simulations beside the data.
+    pub tables: MeasurementTables,
+}
+
+/// The measurement tables and where each measurement came from.
+#[derive(Debug, Clone, Default)]
+pub struct MeasurementTables {
+    /// The tables in the YAML's order.
+    pub tables: Vec<super::table::Table>,
+    /// For each entry of [`Problem::measurements`] the table and the row in it.
+    pub rows: Vec<(u32, u32)>,
 }
 
 /// Scale on which a parameter is estimated.
@@ -92,7 +103,7 @@ impl Scale {
 pub struct Parameter {
     /// Identifier.
     pub id: String,
-    /// Estimation scale (v2: `Lin`; hyperparameters that are standard deviations: see `Problem` readers).
+    /// Estimation scale (v2: `Log` for positive lower and finite upper bounds, else `Lin`; reasons in `parameters.rs`).
     pub scale: Scale,
     /// Lower bound (may be -inf).
     pub lower: f64,
@@ -161,6 +172,9 @@ pub struct Experiment {
 }
 
 /// One period of an experiment.
+///
+/// In version 2 changes stay in force in later periods. In version 1 (`Experiment::conditions` is `Some`) a parameter that
+/// the pre-equilibration changes and the simulation condition does not has the model's value again at time 0.
 #[derive(Debug, Clone)]
 pub struct Period {
     /// Start (v1: -inf or 0).
@@ -220,7 +234,7 @@ pub struct Measurement {
     pub span: Span,
 }
 
-/// Kind of data of a row (NLME.md 4.4).
+/// Kind of data of a row (extension `nlme`, measurement table).
 #[derive(Debug, Clone, PartialEq)]
 pub enum DataKind {
     /// An ordinary PEtab row: the typical individual.
@@ -298,6 +312,67 @@ pub struct Nlme {
     pub individuals: Vec<Individual>,
     /// Hints of the YAML's `defaults`.
     pub defaults: Defaults,
+    /// Events of the event tables.
+    pub events: Vec<EventTrigger>,
+    /// Composite statistics of the statistics tables.
+    pub statistics: Vec<CompositeStatistic>,
+}
+
+/// An observed event: the time at which a trigger formula crosses 0. It never changes the state.
+#[derive(Debug, Clone)]
+pub struct EventTrigger {
+    /// Identifier.
+    pub id: String,
+    /// The formula g.
+    pub trigger: Formula,
+    /// Which crossings count.
+    pub direction: Direction,
+    /// Which of the crossings, counted from 1.
+    pub occurrence: u32,
+    /// Place of the id.
+    pub span: Span,
+}
+
+/// Direction of a crossing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From negative to positive.
+    Up,
+    /// From positive to negative.
+    Down,
+    /// Either.
+    Any,
+}
+
+/// A statistic composed of population functionals, such as a ratio of means.
+#[derive(Debug, Clone)]
+pub struct CompositeStatistic {
+    /// Identifier.
+    pub id: String,
+    /// The formula; the name `_fN` in it stands for `functionals[N]`.
+    pub formula: Formula,
+    /// The functionals in order of appearance, equal ones once.
+    pub functionals: Vec<Functional>,
+    /// Place of the id.
+    pub span: Span,
+}
+
+/// A functional over the random effects of noise-free observables (indices into [`Problem::observables`]).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Functional {
+    /// `mean(obs)` at the row's time, or `mean_at(obs, t)`.
+    Mean {
+        /// The observable.
+        observable: usize,
+        /// The time, if it is not the row's.
+        time: Option<f64>,
+    },
+    /// `var(obs)`.
+    Variance(usize),
+    /// `cov(a, b)`.
+    Covariance(usize, usize),
+    /// `quantile(obs, p)`.
+    Quantile(usize, f64),
 }
 
 /// An individual (cell).
@@ -335,7 +410,7 @@ pub enum Transformation {
     Logit(f64, f64),
 }
 
-/// Kind of a covariance entry (NLME.md 4.5).
+/// Kind of a covariance entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum CovarianceKind {

@@ -37,7 +37,7 @@ pub struct Compartment {
     pub id: String,
     /// Size; level 1 and 2 default where the specification has one.
     pub size: Option<f64>,
-    /// Dimensions (3 unless the file says otherwise).
+    /// Dimensions (3 unless the file says otherwise). With 0 there is no size, and species are amounts.
     pub dimensions: f64,
     /// Whether the size is constant.
     pub constant: bool,
@@ -127,7 +127,7 @@ pub struct SpeciesReference {
     pub id: Option<String>,
     /// Species id.
     pub species: String,
-    /// Stoichiometric coefficient.
+    /// Stoichiometric coefficient; 1 (with a warning) where level 3 has none.
     pub stoichiometry: f64,
     /// Place of the species name.
     pub span: Span,

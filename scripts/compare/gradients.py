@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""Compares gradients at the nominal parameters with AMICI's at tight tolerances.
+
+    scripts/compare/gradients.py [PROBLEM ...] [--mixode PATH] [--gradient forward|adjoint|auto] [--tolerance 1e-4]
+
+PROBLEM is (the start of) a name in $MIXODE_SHARED/suites/benchmarks; default: the ten below. The reference is
+baseline/amici_baseline.json, setting `tight` (atol 1e-14, rtol 1e-12), forward sensitivities; both gradients are of the negative
+log-likelihood on the estimation scale. Criterion: |difference|_2 < tolerance * |reference|_2. The agreement of AMICI's own forward
+and adjoint gradients, where both exist, is below 3e-6 for all of these. Crauste is left out: AMICI's two disagree by 20 % there.
+The last line reads `N passed, M failed, K skipped`. Standard library only.
+"""
+
+import argparse
+import csv
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SHARED = Path(os.environ.get("MIXODE_SHARED", ROOT.parent / "shared")).resolve()
+PROBLEMS = "Bachmann Bertozzi Boehm Borghans Fujita Lucarelli Perelson Rahman Sneyd Zhao".split()
+LEFT_OUT = {"Crauste_CellSystems2017": "AMICI's forward and adjoint gradients disagree by 20 %"}
+
+
+def norm(values):
+    return math.sqrt(sum(v * v for v in values))
+
+
+def prior_gradient(folder, names, scaled):
+    """Gradient of the negative log prior on the estimation scale. Only parameterScaleNormal occurs in these problems."""
+    gradient = [0.0] * len(names)
+    for path in folder.glob("*parameters*.tsv"):
+        with open(path, newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file, delimiter="\t"):
+                kind = (row.get("objectivePriorType") or "").strip()
+                if row["parameterId"] not in names or kind in ("", "parameterScaleUniform"):
+                    continue
+                if kind != "parameterScaleNormal":
+                    raise ValueError(f"prior {kind} of {row['parameterId']} is not known to this script")
+                mean, sd = map(float, row["objectivePriorParameters"].split(";"))
+                place = names.index(row["parameterId"])
+                gradient[place] = (scaled[place] - mean) / sd**2
+    return gradient
+
+
+def compare(name, baseline, arguments):
+    """Relative difference of one problem, and the parameter with the largest one."""
+    folder = SHARED / "suites/benchmarks" / name
+    yaml = json.loads((folder / "reference.json").read_text(encoding="utf-8"))["yaml"]
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "evaluation.json"
+        command = [str(arguments.mixode.resolve()), "evaluate", str(folder / yaml), "--gradient", arguments.gradient, "--json", str(out)]
+        run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=arguments.timeout, check=False)
+        if run.returncode != 0 or not out.exists():
+            raise ValueError(f"exit {run.returncode}: {(run.stderr.strip().splitlines() or ['no output'])[0]}")
+        result = json.loads(out.read_text(encoding="utf-8"))
+    names, reference = baseline["x_free_ids"], baseline["settings"]["tight"]["fwd"]["grad"]
+    gradient = result.get("gradient")
+    if not isinstance(gradient, dict):
+        raise ValueError("the JSON has no object `gradient`")
+    if set(gradient) != set(names):
+        raise ValueError(f"other parameters than the reference: {sorted(set(gradient) ^ set(names))[:5]}")
+    if abs(result["nllh"] + result["llh"]) > 1e-9 * (1 + abs(result["llh"])):
+        # What is minimised holds the prior, the reference does not.
+        prior = prior_gradient(folder, names, baseline["x_nominal_scaled"])
+        reference = [r + p for r, p in zip(reference, prior)]
+    difference = [float(gradient[n]) - r for n, r in zip(names, reference)]
+    worst = max(range(len(names)), key=lambda i: abs(difference[i]))
+    return norm(difference) / norm(reference), names[worst]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("problems", nargs="*", default=PROBLEMS)
+    parser.add_argument("--mixode", type=Path, default=ROOT / "target/release/mixode")
+    parser.add_argument("--gradient", default="forward", choices=["forward", "adjoint", "auto"])
+    parser.add_argument("--tolerance", type=float, default=1e-4)
+    parser.add_argument("--timeout", type=float, default=120.0)
+    arguments = parser.parse_args()
+
+    path = SHARED / "baseline/amici_baseline.json"
+    if not path.exists():
+        sys.exit(f"no baseline at {path}")
+    baselines = json.loads(path.read_text(encoding="utf-8"))["problems"]
+    passed = failed = skipped = 0
+    for wanted in arguments.problems:
+        matches = [name for name in baselines if name.startswith(wanted)]
+        if len(matches) != 1:
+            sys.exit(f"`{wanted}` is the start of {len(matches)} problems of the baseline")
+        name = matches[0]
+        if name in LEFT_OUT:
+            skipped += 1
+            print(f"skip {name}: {LEFT_OUT[name]}")
+            continue
+        try:
+            relative, worst = compare(name, baselines[name], arguments)
+        except (ValueError, KeyError, TypeError, OSError, subprocess.TimeoutExpired) as error:
+            failed += 1
+            print(f"FAIL {name}: {error}")
+            continue
+        good = relative < arguments.tolerance  # false for NaN
+        passed, failed = passed + good, failed + (not good)
+        print(f"{'ok  ' if good else 'FAIL'} {name}: relative difference {relative:.2e}, largest in {worst}")
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+//! `mixode check`: read everything, report every problem.
+
+use super::load::{finish, read, source};
+use super::{Format, Status};
+use crate::diag::Diagnostics;
+use crate::{model, sbml};
+use std::path::PathBuf;
+
+/// Arguments of `check`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// PEtab YAML file, its folder, or an SBML file
+    problem: PathBuf,
+    /// Form of the messages
+    #[arg(long, value_enum, default_value = "full")]
+    format: Format,
+}
+
+/// Runs `check`.
+pub fn run(arguments: &Arguments) -> Result<(), Status> {
+    let mut diagnostics = Diagnostics::new();
+    let path = &arguments.problem;
+    let what = if path.extension().is_some_and(|e| e == "xml" || e == "sbml") {
+        source(path, &mut diagnostics)
+            .and_then(|s| sbml::read(&s, &mut diagnostics))
+            .and_then(|m| model::build(&m, None, 0.0, &mut diagnostics).map(|s| (m, s)))
+            .map(|(m, s)| format!("{}: SBML L{}V{}, {} states", path.display(), m.level_version.0, m.level_version.1, s.states.len()))
+    } else {
+        read(path, &mut diagnostics).map(|l| {
+            format!("{}: {} experiments, {} measurements, {} parameters to estimate", l.problem.name, l.problem.experiments.len(), l.problem.measurements.len(), l.problem.parameters.iter().filter(|p| p.estimate).count())
+        })
+    };
+    let line = finish(what, &diagnostics, arguments.format)?;
+    println!("{line}: no errors");
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! `mixode describe`: what was understood.
+
+use super::Status;
+use super::load::{Loaded, load};
+use crate::petab::{DataKind, NoiseDistribution, Scale, Transformation};
+use indexmap::IndexMap;
+use std::path::PathBuf;
+
+/// Arguments of `describe`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// PEtab YAML file or its folder
+    problem: PathBuf,
+}
+
+/// Runs `describe`.
+pub fn run(arguments: &Arguments) -> Result<(), Status> {
+    let loaded = load(&arguments.problem)?;
+    println!("{} · PEtab {}", loaded.problem.name, if loaded.problem.version == crate::petab::Version::V1 { "1" } else { "2" });
+    for (label, text) in description(&loaded) {
+        for (i, line) in text.lines().enumerate() {
+            println!("{:<13}{line}", if i == 0 { label.as_str() } else { "" });
+        }
+    }
+    Ok(())
+}
+
+/// The page as (label, text) pairs; the report shows the same.
+pub fn description(loaded: &Loaded) -> Vec<(String, String)> {
+    let Loaded { problem, model, system } = loaded;
+    let mut page = Vec::new();
+    let mut add = |label: &str, text: String| page.push((label.to_string(), text));
+    add(
+        "model",
+        format!(
+            "SBML L{}V{}; {} states, {} reactions, {} switches of the right-hand side",
+            model.level_version.0,
+            model.level_version.1,
+            system.states.len(),
+            model.reactions.len(),
+            system.switches.len()
+        ),
+    );
+    let mut kinds: IndexMap<&str, usize> = IndexMap::new();
+    for m in &problem.measurements {
+        *kinds.entry(kind_name(&m.kind)).or_default() += 1;
+    }
+    let kinds: Vec<String> = kinds.iter().map(|(k, n)| format!("{n} {k}")).collect();
+    let individuals = problem.nlme.as_ref().map_or(String::new(), |n| format!("{} individuals, ", n.individuals.len()));
+    add("data", format!("{individuals}{} experiments, {} observables; measurements: {}", problem.experiments.len(), problem.observables.len(), kinds.join(", ")));
+    let statistics: Vec<String> = problem
+        .observables
+        .iter()
+        .zip(&system.observables)
+        .take(12)
+        .map(|(o, f)| {
+            let (family, transform) = match o.distribution {
+                NoiseDistribution::Normal => ("Normal", ""),
+                NoiseDistribution::LogNormal => ("Normal", "log"),
+                NoiseDistribution::Log10Normal => ("Normal", "log10"),
+                NoiseDistribution::Laplace => ("Laplace", ""),
+                NoiseDistribution::LogLaplace => ("Laplace", "log"),
+                NoiseDistribution::Log10Laplace => ("Laplace", "log10"),
+            };
+            let wrap = |text: String| if transform.is_empty() { text } else { format!("{transform}({text})") };
+            format!("{} ~ {family}({}, {})", wrap(o.id.clone()), wrap(system.graph.print(f.value)), system.graph.print(f.noise))
+        })
+        .collect();
+    let rest = problem.observables.len().saturating_sub(statistics.len());
+    add("observation", statistics.join("\n") + &if rest > 0 { format!("\n... and {rest} more") } else { String::new() });
+    if let Some(nlme) = &problem.nlme {
+        let effects: Vec<String> = nlme
+            .random_effects
+            .iter()
+            .map(|e| {
+                let id = &problem.parameters[e.target].id;
+                match e.transformation {
+                    Transformation::Additive => format!("{id}(cell) = {id} + {}", e.id),
+                    Transformation::Log => format!("log {id}(cell) = log {id} + {}", e.id),
+                    Transformation::Logit(a, b) => format!("logit({id}(cell); {a}, {b}) = logit({id}; {a}, {b}) + {}", e.id),
+                }
+            })
+            .collect();
+        let diagonal = nlme.covariance.iter().all(|c| c.row == c.column);
+        add("cells", effects.join("\n") + &format!("\n({}) ~ Normal(0, Omega), Omega {}", nlme.random_effects.iter().map(|e| e.id.as_str()).collect::<Vec<_>>().join(", "), if diagonal { "diagonal" } else { "full" }));
+    }
+    let estimated: Vec<_> = problem.parameters.iter().filter(|p| p.estimate).collect();
+    let on = |scale: Scale| estimated.iter().filter(|p| p.scale == scale).count();
+    add("estimate", format!("{} parameters ({} on the log scale, {} on log10, {} linear); {} fixed", estimated.len(), on(Scale::Log), on(Scale::Log10), on(Scale::Lin), problem.parameters.len() - estimated.len()));
+    add("objective", if problem.nlme.is_some() { "Laplace approximation of each individual's marginal likelihood; population integrals over fixed nodes".into() } else { "negative log-likelihood".to_string() });
+    add("solver", format!("CVODE BDF, states and sensitivities in one block, dense Jacobian ({0} x {0}), rtol 1e-10, atol 1e-12", system.states.len()));
+    page
+}
+
+fn kind_name(kind: &DataKind) -> &'static str {
+    match kind {
+        DataKind::Typical => "ordinary",
+        DataKind::Trajectory { .. } => "trajectory",
+        DataKind::TimeToEvent { .. } => "time_to_event",
+        DataKind::Snapshot { .. } => "snapshot",
+        DataKind::SnapshotStatistic(_) => "snapshot_statistic",
+        DataKind::Bulk(_) => "bulk",
+    }
+}

@@ -1,0 +1,360 @@
+//! `mixode fit`: multi-start estimation, uncertainty, run directory.
+
+use super::evaluate::objective;
+use super::load::{Loaded, load};
+use super::progress::Progress;
+use super::{SolverArguments, Status, describe, fail, series};
+use crate::estimate::multistart::{MultistartOptions, multistart};
+use crate::estimate::trust_region;
+use crate::estimate::uncertainty::{Uncertainty, uncertainty};
+use crate::estimate::{Fit, Start};
+use crate::likelihood::Objective;
+use crate::likelihood::population::ImportanceSummary;
+use crate::likelihood::problem::{ProblemObjective, Summary};
+use crate::petab::{self, Transformation};
+use crate::report::{self, CellRow, ObjectiveSummary, ParameterRow, RandomEffectRow, RunInfo, RunResults};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Arguments of `fit`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// PEtab YAML file or its folder
+    problem: PathBuf,
+    /// Run directory; it must not exist (default: NAME-fit-001 and so on here)
+    #[arg(short = 'o', long)]
+    out: Option<PathBuf>,
+    /// Number of starting points (Latin hypercube between the bounds)
+    #[arg(long, default_value_t = 50)]
+    starts: usize,
+    /// Seed of the starting points
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The first start begins at the nominal values
+    #[arg(long)]
+    nominal: bool,
+    /// Stop each start after this many iterations
+    #[arg(long, default_value_t = 1000)]
+    max_iterations: usize,
+    /// Stop after this many seconds with what there is
+    #[arg(long, value_name = "SECONDS")]
+    time: Option<f64>,
+    /// Leave out standard errors
+    #[arg(long)]
+    no_uncertainty: bool,
+    /// Draws per individual for the likelihood by importance sampling (0: Laplace only)
+    #[arg(long, default_value_t = 500)]
+    importance: usize,
+    /// No progress
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    solver: SolverArguments,
+}
+
+/// Runs `fit`.
+pub fn run(arguments: &Arguments) -> Result<(), Status> {
+    arguments.solver.start_threads();
+    let begin = Instant::now();
+    let loaded = load(&arguments.problem)?;
+    let directory = match &arguments.out {
+        Some(path) => path.clone(),
+        None => report::next_run_directory(Path::new("."), &loaded.problem.name),
+    };
+    if directory.exists() {
+        return Err(fail(Status::Files, format_args!("{} exists already; a run directory is never overwritten", directory.display())));
+    }
+    let objective = objective(&loaded, arguments.solver.options())?;
+    if objective.parameters().is_empty() {
+        return Err(fail(Status::Input, "the problem has no parameter to estimate"));
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    watch_interrupts(&stop);
+    let options = MultistartOptions {
+        starts: arguments.starts,
+        seed: arguments.seed,
+        include_nominal: arguments.nominal,
+        optimiser: trust_region::Options {
+            max_iterations: arguments.max_iterations,
+            time: arguments.time.map(Duration::from_secs_f64),
+            ..trust_region::Options::default()
+        },
+    };
+    let progress = Progress::new(arguments.starts, arguments.quiet);
+    let fit = multistart(&objective, &options, &|start: &Start| progress.finished(start), &stop);
+    progress.done();
+    let interrupted = stop.load(Ordering::Relaxed);
+    let best = fit.best().cloned();
+    let at_best = match &best {
+        None => None,
+        Some(start) => Some(AtBest::new(&objective, start, arguments, interrupted)?),
+    };
+    let results = results(arguments, &loaded, &objective, fit, at_best.as_ref(), begin.elapsed().as_secs_f64());
+    report::write_run(&directory, &results).map_err(|e| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => fail(Status::Files, format_args!("{} exists already; a run directory is never overwritten", directory.display())),
+        _ => fail(Status::Files, format_args!("cannot write {}: {e}", directory.display())),
+    })?;
+    print!("{}", report::summary_text(&results));
+    println!("report: {}", directory.join("report.html").display());
+    match (best, interrupted) {
+        (_, true) => Err(Status::Interrupted),
+        (None, _) => Err(fail(Status::Numerics, "no start produced a value; the run directory's starts.tsv has the reasons")),
+        _ => Ok(()),
+    }
+}
+
+/// What is computed at the best point.
+struct AtBest {
+    natural: Vec<f64>,
+    x: Vec<f64>,
+    summary: Summary,
+    uncertainty: Option<Uncertainty>,
+    importance: Option<ImportanceSummary>,
+    warnings: Vec<String>,
+}
+
+impl AtBest {
+    fn new(objective: &ProblemObjective, start: &Start, arguments: &Arguments, interrupted: bool) -> Result<Self, Status> {
+        let numerics = |e| fail(Status::Numerics, e);
+        let natural = objective.map().natural(&start.point);
+        let summary = objective.summary(&natural).map_err(numerics)?;
+        let mut warnings = Vec::new();
+        let mut errors = None;
+        if !arguments.no_uncertainty && !interrupted {
+            match uncertainty(objective, &start.point) {
+                Ok(u) => {
+                    if u.covariance.is_none() {
+                        warnings.push("the observed information is singular or not positive definite: no standard errors".to_string());
+                    }
+                    errors = Some(u);
+                }
+                Err(e) => warnings.push(format!("no standard errors: {e}")),
+            }
+        }
+        let mut importance = None;
+        if let Some(population) = objective.population().filter(|p| p.individuals() > 0 && arguments.importance > 0 && !interrupted) {
+            match population.importance(&natural, arguments.importance, arguments.seed) {
+                Ok(i) => {
+                    if i.worst_pareto_shape > 0.7 {
+                        warnings.push(format!("importance sampling is not reliable for every individual (largest Pareto shape {:.2})", i.worst_pareto_shape));
+                    }
+                    importance = Some(i);
+                }
+                Err(e) => warnings.push(format!("no likelihood by importance sampling: {e}")),
+            }
+        }
+        let troubled = summary.individuals.iter().filter(|i| !i.status.is_empty()).count();
+        if troubled > 0 {
+            warnings.push(format!("{troubled} individuals need attention, see the status column of cells.tsv"));
+        }
+        Ok(AtBest { natural, x: start.point.clone(), summary, uncertainty: errors, importance, warnings })
+    }
+}
+
+fn results(
+    arguments: &Arguments,
+    loaded: &Loaded,
+    objective: &ProblemObjective,
+    fit: Fit,
+    at_best: Option<&AtBest>,
+    seconds: f64,
+) -> RunResults {
+    let problem = &loaded.problem;
+    let solver = arguments.solver.options();
+    let info = RunInfo {
+        problem: problem.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        command: std::env::args().collect::<Vec<_>>().join(" "),
+        seed: arguments.seed,
+        threads: rayon::current_num_threads(),
+        inputs: problem.files.iter().map(|path| (path.display().to_string(), std::fs::read(path).map(|b| sha256(&b)).unwrap_or_default())).collect(),
+        options: json!({"starts": arguments.starts, "seed": arguments.seed, "nominal": arguments.nominal, "max_iterations": arguments.max_iterations,
+            "time": arguments.time, "importance": arguments.importance, "uncertainty": !arguments.no_uncertainty,
+            "rtol": solver.rtol, "atol": solver.atol, "sensitivity_factor": solver.sensitivity_factor, "max_steps": solver.max_steps}),
+        seconds,
+        warnings: at_best.map(|b| b.warnings.clone()).unwrap_or_default(),
+        description: describe::description(loaded),
+    };
+    let counts = objective.counts();
+    let health = vec![
+        ("simulations".to_string(), counts.simulations.to_string()),
+        ("integrator steps".to_string(), counts.steps.to_string()),
+        ("right-hand sides".to_string(), counts.rhs_evaluations.to_string()),
+        ("factorisations".to_string(), counts.factorisations.to_string()),
+        ("error test failures".to_string(), counts.error_test_failures.to_string()),
+        ("tolerances".to_string(), format!("rtol {:e}, atol {:e}, sensitivities {} times looser", solver.rtol, solver.atol, solver.sensitivity_factor)),
+    ];
+    let mut results = RunResults {
+        info,
+        objective: at_best.map_or_else(no_objective, |best| objective_summary(loaded, objective, best)),
+        fit,
+        parameters: Vec::new(),
+        random_effects: Vec::new(),
+        effect_ids: Vec::new(),
+        cells: Vec::new(),
+        series: Vec::new(),
+        simulations_tsv: String::new(),
+        health,
+    };
+    let Some(best) = at_best else { return results };
+    if let Some(i) = &best.importance {
+        let laplace = best.summary.terms.iter().find(|(k, _)| *k == "trajectory").map_or(f64::NAN, |(_, v)| *v);
+        results.health.push((
+            "Laplace against importance sampling".to_string(),
+            format!(
+                "-log L of the individuals {:.4} by Laplace, {:.4} (standard error {:.4}) by importance sampling; smallest effective sample size {:.0}, largest Pareto shape {:.2}",
+                laplace, i.value, i.standard_error, i.least_sample_size, i.worst_pareto_shape
+            ),
+        ));
+    }
+    results.parameters = parameter_rows(objective, best);
+    population_tables(loaded, objective, best, &mut results);
+    results.series = series::all(loaded, objective, &best.natural, &best.summary);
+    let mut bytes = Vec::new();
+    if petab::write_simulations(problem, &best.summary.simulations, &mut bytes).is_ok() {
+        results.simulations_tsv = String::from_utf8_lossy(&bytes).into_owned();
+    }
+    results
+}
+
+fn objective_summary(loaded: &Loaded, objective: &ProblemObjective, best: &AtBest) -> ObjectiveSummary {
+    let individuals = objective.population().map_or(0, |p| p.individuals());
+    let n_parameters = objective.parameters().len();
+    let n_data = loaded.problem.measurements.len();
+    let laplace = best.summary.terms.iter().find(|(k, _)| *k == "trajectory").map_or(0.0, |(_, v)| *v);
+    let (minus2ll, error, method) = match &best.importance {
+        Some(i) => (2.0 * (best.summary.nllh - laplace + i.value), Some(2.0 * i.standard_error), "importance sampling"),
+        None if individuals > 0 => (2.0 * best.summary.nllh, None, "Laplace"),
+        None => (2.0 * best.summary.nllh, None, "exact"),
+    };
+    let (bic_n, bic_unit) = if individuals > 0 { (individuals, "cells") } else { (n_data, "measurements") };
+    ObjectiveSummary {
+        nllh: best.summary.nllh,
+        terms: best.summary.terms.iter().map(|(kind, value)| (kind.to_string(), *value)).collect(),
+        n_parameters,
+        n_data,
+        n_individuals: individuals,
+        aic: minus2ll + 2.0 * n_parameters as f64,
+        bic: minus2ll + (bic_n as f64).ln() * n_parameters as f64,
+        bic_n: format!("{bic_n} {bic_unit}"),
+        minus2ll,
+        method: method.to_string(),
+        standard_error: error,
+    }
+}
+
+/// The objective of a run in which no start had a value.
+fn no_objective() -> ObjectiveSummary {
+    ObjectiveSummary {
+        nllh: f64::NAN,
+        terms: Vec::new(),
+        n_parameters: 0,
+        n_data: 0,
+        n_individuals: 0,
+        aic: f64::NAN,
+        bic: f64::NAN,
+        bic_n: String::new(),
+        minus2ll: f64::NAN,
+        method: "none".to_string(),
+        standard_error: None,
+    }
+}
+
+/// Half width of a 95 % interval in standard errors.
+const Z95: f64 = 1.959_963_984_540_054;
+
+fn parameter_rows(objective: &ProblemObjective, best: &AtBest) -> Vec<ParameterRow> {
+    (objective.parameters().iter().enumerate())
+        .map(|(k, p)| {
+            let natural = p.scale.unscale(best.x[k]);
+            let scaled_error = best.uncertainty.as_ref().and_then(|u| u.standard_error(k));
+            // The delta method carries the standard error to the natural scale; the interval is mapped itself.
+            let standard_error = scaled_error.map(|se| se * p.scale.derivative(natural).abs());
+            ParameterRow {
+                id: p.id.clone(),
+                scale: p.scale,
+                estimate: natural,
+                scaled: best.x[k],
+                standard_error,
+                rse: standard_error.map(|se| 100.0 * se / natural.abs()),
+                lower95: scaled_error.map(|se| p.scale.unscale(best.x[k] - Z95 * se)),
+                upper95: scaled_error.map(|se| p.scale.unscale(best.x[k] + Z95 * se)),
+                lower_bound: p.scale.unscale(p.lower),
+                upper_bound: p.scale.unscale(p.upper),
+                at_bound: best.uncertainty.as_ref().is_some_and(|u| u.at_bound[k]),
+                nominal: p.nominal.is_finite().then(|| p.scale.unscale(p.nominal)),
+            }
+        })
+        .collect()
+}
+
+/// Random effects with shrinkage, and the individuals.
+fn population_tables(loaded: &Loaded, objective: &ProblemObjective, best: &AtBest, results: &mut RunResults) {
+    let (Some(population), Some(nlme)) = (objective.population(), &loaded.problem.nlme) else { return };
+    let Ok(omega) = population.omega(&best.natural) else { return };
+    let individuals = &best.summary.individuals;
+    let value_of = |i: usize, id: &str| individuals[i].ebe.iter().find(|(e, _)| e == id).map(|(_, b)| *b);
+    for (k, effect) in nlme.random_effects.iter().enumerate() {
+        let variance = omega.d[(k, k)];
+        let estimates: Vec<f64> = (0..individuals.len()).filter_map(|i| value_of(i, &effect.id)).collect();
+        let shrinkage = (estimates.len() > 1).then(|| {
+            let mean = estimates.iter().sum::<f64>() / estimates.len() as f64;
+            let spread = estimates.iter().map(|b| (b - mean).powi(2)).sum::<f64>() / (estimates.len() - 1) as f64;
+            100.0 * (1.0 - spread / variance)
+        });
+        // The coefficient of variation of a log-normal parameter.
+        let cv_percent = (effect.transformation == Transformation::Log).then(|| 100.0 * (variance.exp() - 1.0).sqrt());
+        results.random_effects.push(RandomEffectRow {
+            id: effect.id.clone(),
+            target: loaded.problem.parameters[effect.target].id.clone(),
+            sd: variance.sqrt(),
+            cv_percent,
+            shrinkage,
+        });
+    }
+    let mut moved: Vec<usize> = nlme.random_effects.iter().map(|e| e.target).collect();
+    moved.sort_unstable();
+    moved.dedup();
+    results.effect_ids = nlme.random_effects.iter().map(|e| e.id.clone()).collect();
+    results.cells = individuals
+        .iter()
+        .enumerate()
+        .map(|(i, s)| CellRow {
+            experiment: s.experiment.clone(),
+            cell: s.id.clone(),
+            ebe: nlme.random_effects.iter().map(|e| value_of(i, &e.id)).collect(),
+            posterior_sd: nlme.random_effects.iter().map(|e| s.ebe.iter().position(|(id, _)| *id == e.id).map(|k| s.posterior_sd[k])).collect(),
+            parameters: moved
+                .iter()
+                .map(|t| {
+                    let own = s.parameters.iter().find(|(theta, _)| theta == t).map_or(best.natural[*t], |(_, v)| *v);
+                    (loaded.problem.parameters[*t].id.clone(), own)
+                })
+                .collect(),
+            nll: s.nll,
+            status: if s.status.is_empty() { "ok".to_string() } else { s.status.clone() },
+        })
+        .collect();
+}
+
+/// SHA-256 in hexadecimal digits.
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The first interrupt asks the running evaluations to finish, the second ends the process.
+fn watch_interrupts(stop: &Arc<AtomicBool>) {
+    let flag = stop.clone();
+    let handler = move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(Status::Interrupted as i32);
+        }
+    };
+    if ctrlc::set_handler(handler).is_err() {
+        eprintln!("warning: interrupts cannot be caught; Ctrl-C ends the run without results");
+    }
+}

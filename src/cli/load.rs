@@ -1,0 +1,78 @@
+//! Reading a problem: files, model, system; messages on the way.
+
+use super::{Format, Status};
+use crate::diag::{Diagnostic, Diagnostics, Source};
+use crate::model::{self, OdeSystem};
+use crate::petab::{self, Problem};
+use crate::sbml;
+use std::io::IsTerminal;
+use std::path::Path;
+
+/// A problem that was read without errors.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The tables.
+    pub problem: Problem,
+    /// The model.
+    pub model: sbml::Model,
+    /// Both together.
+    pub system: OdeSystem,
+}
+
+/// Reads a problem and everything it refers to; all messages go into `diagnostics`.
+pub fn read(path: &Path, diagnostics: &mut Diagnostics) -> Option<Loaded> {
+    let problem = petab::read_what_is_there(path, diagnostics)?;
+    let model = sbml::read(&problem.model, diagnostics)?;
+    // Formulas are only looked at when the tables are right, since mistakes there would show again.
+    if diagnostics.has_errors() {
+        return None;
+    }
+    let system = model::build(&model, Some(&problem), 0.0, diagnostics)?;
+    Some(Loaded { problem, model, system })
+}
+
+/// Reads a problem, prints all messages, and gives the exit status where it cannot be used.
+pub fn load(path: &Path) -> Result<Loaded, Status> {
+    let mut diagnostics = Diagnostics::new();
+    let loaded = read(path, &mut diagnostics);
+    finish(loaded, &diagnostics, Format::Full)
+}
+
+/// Reads a bare SBML file into a source.
+pub fn source(path: &Path, diagnostics: &mut Diagnostics) -> Option<Source> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Some(Source::new(path.display().to_string(), text)),
+        Err(error) => {
+            diagnostics.push(Diagnostic::error("S0010", format!("cannot read `{}`: {error}", path.display())));
+            None
+        }
+    }
+}
+
+/// Prints the messages; turns errors into an exit status.
+pub fn finish<T>(value: Option<T>, diagnostics: &Diagnostics, format: Format) -> Result<T, Status> {
+    show(diagnostics, format);
+    match value {
+        Some(value) if !diagnostics.has_errors() => Ok(value),
+        _ => Err(status_of(diagnostics)),
+    }
+}
+
+/// Prints messages to stderr.
+pub fn show(diagnostics: &Diagnostics, format: Format) {
+    if diagnostics.items().is_empty() {
+        return;
+    }
+    let text = match format {
+        Format::Full => diagnostics.render(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()),
+        Format::Concise => diagnostics.concise(),
+        Format::Json => diagnostics.to_json().to_string(),
+    };
+    eprintln!("{}", text.trim_end());
+}
+
+/// 77 where every error is about something not supported yet (codes `x09..`), else 1.
+pub fn status_of(diagnostics: &Diagnostics) -> Status {
+    let errors: Vec<_> = diagnostics.items().iter().filter(|d| d.severity == crate::diag::Severity::Error).collect();
+    if !errors.is_empty() && errors.iter().all(|d| d.code.get(1..3) == Some("09")) { Status::Unsupported } else { Status::Input }
+}

@@ -1,0 +1,92 @@
+//! Coordinates of an individual's parameter vector phi: the scale on which a random effect is added, or the estimation scale.
+
+use super::simulated::Direction;
+use crate::petab::{Scale, Transformation};
+
+/// A coordinate of phi and the row of theta it moves.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Coordinate {
+    /// Row of the parameter table.
+    pub theta: usize,
+    /// The scale.
+    pub kind: CoordinateKind,
+}
+
+/// Scale of a coordinate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum CoordinateKind {
+    /// phi = theta.
+    Lin,
+    /// phi = log theta.
+    Log,
+    /// phi = log10 theta.
+    Log10,
+    /// phi = log((theta - lower)/(upper - theta)).
+    Logit(f64, f64),
+}
+
+impl From<Scale> for CoordinateKind {
+    fn from(scale: Scale) -> Self {
+        match scale {
+            Scale::Lin => CoordinateKind::Lin,
+            Scale::Log => CoordinateKind::Log,
+            Scale::Log10 => CoordinateKind::Log10,
+        }
+    }
+}
+
+impl From<Transformation> for CoordinateKind {
+    fn from(transformation: Transformation) -> Self {
+        match transformation {
+            Transformation::Additive => CoordinateKind::Lin,
+            Transformation::Log => CoordinateKind::Log,
+            Transformation::Logit(lower, upper) => CoordinateKind::Logit(lower, upper),
+        }
+    }
+}
+
+impl CoordinateKind {
+    /// phi at a natural value.
+    pub fn of(self, natural: f64) -> f64 {
+        match self {
+            CoordinateKind::Lin => natural,
+            CoordinateKind::Log => natural.ln(),
+            CoordinateKind::Log10 => natural.log10(),
+            CoordinateKind::Logit(lower, upper) => ((natural - lower) / (upper - natural)).ln(),
+        }
+    }
+
+    /// Natural value at phi, with its first and second derivative.
+    pub fn natural(self, phi: f64) -> (f64, f64, f64) {
+        match self {
+            CoordinateKind::Lin => (phi, 1.0, 0.0),
+            CoordinateKind::Log => {
+                let value = phi.exp();
+                (value, value, value)
+            }
+            CoordinateKind::Log10 => {
+                let (value, ln10) = (10f64.powf(phi), std::f64::consts::LN_10);
+                (value, value * ln10, value * ln10 * ln10)
+            }
+            CoordinateKind::Logit(lower, upper) => {
+                let p = 1.0 / (1.0 + (-phi).exp());
+                let width = upper - lower;
+                (lower + width * p, width * p * (1.0 - p), width * p * (1.0 - p) * (1.0 - 2.0 * p))
+            }
+        }
+    }
+}
+
+impl Coordinate {
+    /// The direction of this coordinate at phi, and the natural value.
+    pub fn direction(self, phi: f64) -> (f64, Direction) {
+        let (value, first, second) = self.kind.natural(phi);
+        (value, Direction { theta: self.theta, first, second })
+    }
+
+    /// dphi/dx for x the parameter on its estimation scale, at its natural value.
+    pub fn chain(self, scale: Scale, natural: f64) -> f64 {
+        let (_, first, _) = self.kind.natural(self.kind.of(natural));
+        scale.derivative(natural) / first
+    }
+}

@@ -1,0 +1,145 @@
+//! The objective of an ordinary PEtab problem: every row belongs to the typical individual.
+
+use super::noise::density;
+use super::parameters::ParameterMap;
+use super::simulated::{Derivatives, Pool, Rows, Simulated, failure};
+use super::{Estimated, Evaluation, EvaluationError, Objective, Order};
+use crate::petab::{DataKind, Problem};
+use nalgebra::{DMatrix, DVector};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// Negative log-likelihood of the rows of the typical individual.
+pub struct FixedEffects {
+    pool: Arc<Pool>,
+    map: ParameterMap,
+    experiments: Vec<Rows>,
+    measurements: usize,
+}
+
+/// What `evaluate` reports beside the objective.
+#[derive(Debug, Clone, Default)]
+pub struct Fitted {
+    /// Log-likelihood.
+    pub llh: f64,
+    /// Sum of squared normalised residuals.
+    pub chi2: f64,
+    /// Simulation of every measurement of the problem (NaN for rows of another kind).
+    pub simulations: Vec<f64>,
+    /// Noise scale of every measurement.
+    pub sigmas: Vec<f64>,
+}
+
+impl FixedEffects {
+    /// The objective of the rows of kind `Typical`.
+    pub fn new(pool: Arc<Pool>, problem: &Problem) -> Self {
+        let mut by_experiment = vec![Vec::new(); problem.experiments.len()];
+        for (i, m) in problem.measurements.iter().enumerate() {
+            if m.kind == DataKind::Typical {
+                by_experiment[m.experiment].push(i);
+            }
+        }
+        let experiments = (by_experiment.iter().enumerate())
+            .filter(|(_, rows)| !rows.is_empty())
+            .map(|(e, rows)| Rows::new(pool.model(), problem, e, rows))
+            .collect();
+        FixedEffects { pool, map: ParameterMap::new(problem), experiments, measurements: problem.measurements.len() }
+    }
+
+    /// The simulations: one entry per experiment that has rows.
+    pub fn experiments(&self) -> &[Rows] {
+        &self.experiments
+    }
+
+    fn simulate(&self, rows: &Rows, natural: &[f64], directions: &[super::simulated::Direction], order: Derivatives) -> Result<Simulated, EvaluationError> {
+        let id = &self.pool.model().experiments[rows.experiment].id;
+        self.pool.with(|w| w.simulate(rows, natural, directions, order)).and_then(|r| r).map_err(|e| failure(id, None, e))
+    }
+
+    /// Likelihood, chi2 and simulations at natural parameter values (all rows of the parameter table).
+    pub fn fitted(&self, natural: &[f64]) -> Result<Fitted, EvaluationError> {
+        let simulated: Vec<_> = self.experiments.par_iter().map(|rows| self.simulate(rows, natural, &[], Derivatives::None)).collect();
+        let mut fitted = Fitted { simulations: vec![f64::NAN; self.measurements], sigmas: vec![f64::NAN; self.measurements], ..Fitted::default() };
+        for (rows, s) in self.experiments.iter().zip(simulated) {
+            let s = s?;
+            for (r, row) in rows.rows.iter().enumerate() {
+                fitted.simulations[row.measurement] = s.y[r];
+                fitted.sigmas[row.measurement] = s.sigma[r];
+                let d = density(row.distribution, row.value, s.y[r], s.sigma[r])?;
+                fitted.llh -= d.value;
+                fitted.chi2 += d.residual * d.residual;
+            }
+        }
+        Ok(fitted)
+    }
+}
+
+impl Objective for FixedEffects {
+    type Memory = ();
+
+    fn parameters(&self) -> &[Estimated] {
+        self.map.estimated()
+    }
+
+    fn memory(&self) {}
+
+    fn evaluate(&self, x: &[f64], order: Order, _memory: &mut ()) -> Result<Evaluation, EvaluationError> {
+        let natural = self.map.natural(x);
+        let n = x.len();
+        let derivatives = if order == Order::Value { Derivatives::None } else { Derivatives::First };
+        let parts: Vec<Result<(f64, Vec<usize>, Vec<f64>, Option<DMatrix<f64>>), EvaluationError>> = self
+            .experiments
+            .par_iter()
+            .map(|rows| {
+                let chosen: Vec<usize> =
+                    if order == Order::Value { Vec::new() } else { (0..n).filter(|k| rows.reaching.binary_search(&self.map.theta(*k)).is_ok()).collect() };
+                let directions: Vec<_> = chosen.iter().map(|k| self.map.direction(*k, natural[self.map.theta(*k)])).collect();
+                let s = self.simulate(rows, &natural, &directions, derivatives)?;
+                let nd = directions.len();
+                let mut value = 0.0;
+                let mut gradient = vec![0.0; nd];
+                let mut fisher = (order == Order::Fisher).then(|| DMatrix::zeros(nd, nd));
+                for (r, row) in rows.rows.iter().enumerate() {
+                    let d = density(row.distribution, row.value, s.y[r], s.sigma[r])?;
+                    value += d.value;
+                    let (dy, ds) = (&s.dy[r * nd..(r + 1) * nd], &s.ds[r * nd..(r + 1) * nd]);
+                    for k in 0..nd {
+                        gradient[k] += d.dy * dy[k] + d.ds * ds[k];
+                    }
+                    if let Some(f) = &mut fisher {
+                        for l in 0..nd {
+                            let (wy, ws) = (d.fisher_yy * dy[l], d.fisher_ss * ds[l]);
+                            if wy != 0.0 || ws != 0.0 {
+                                for k in 0..nd {
+                                    f[(k, l)] += dy[k] * wy + ds[k] * ws;
+                                }
+                            }
+                        }
+                    }
+                }
+                Ok((value, chosen, gradient, fisher))
+            })
+            .collect();
+        // Summed in order of the experiments, so that the result does not depend on the number of threads.
+        let mut evaluation = Evaluation {
+            value: 0.0,
+            gradient: DVector::zeros(if order == Order::Value { 0 } else { n }),
+            fisher: (order == Order::Fisher).then(|| DMatrix::zeros(n, n)),
+        };
+        for part in parts {
+            let (value, chosen, gradient, fisher) = part?;
+            evaluation.value += value;
+            for (k, g) in chosen.iter().zip(&gradient) {
+                evaluation.gradient[*k] += g;
+            }
+            if let (Some(total), Some(f)) = (&mut evaluation.fisher, fisher) {
+                for (i, k) in chosen.iter().enumerate() {
+                    for (j, l) in chosen.iter().enumerate() {
+                        total[(*k, *l)] += f[(i, j)];
+                    }
+                }
+            }
+        }
+        Ok(evaluation)
+    }
+}

@@ -1,0 +1,182 @@
+//! What the marginal likelihood of one individual needs to know of its data.
+//!
+//! A cell has the parameter vector phi = phi_typical + Z b, where Z selects: effect k moves the component `targets[k]`, and several effects
+//! may move the same one. Components are on a scale on which random effects are additive, normally log parameters.
+
+use super::EvaluationError;
+use nalgebra::{DMatrix, DVector};
+
+/// What to compute of a conditional likelihood; each order includes the ones before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConditionalOrder {
+    /// The value.
+    Value,
+    /// The gradient (first-order sensitivities).
+    Gradient,
+    /// The Gauss-Newton matrix (first-order sensitivities).
+    GaussNewton,
+    /// The Hessian (second-order sensitivities).
+    Hessian,
+}
+
+/// Which derivatives are read. The others may be left zero, which saves sensitivities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// Gradient entries of the components that random effects move, and matrix entries with row *and* column among them.
+    Random,
+    /// The whole gradient, and matrix entries with row *or* column among the components that random effects move.
+    All,
+}
+
+/// Which second-derivative matrix of the conditional likelihood stands in the determinant of the Laplace approximation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Curvature {
+    /// The Hessian (Laplace approximation).
+    #[default]
+    Exact,
+    /// The Gauss-Newton matrix (first-order conditional estimation with interaction).
+    GaussNewton,
+}
+
+/// Negative log-likelihood of one individual's data given its parameters, with derivatives by phi.
+#[derive(Debug, Clone)]
+pub struct ConditionalValue {
+    /// -log p(data | phi), all constants included.
+    pub value: f64,
+    /// Gradient, n_phi (empty for [`ConditionalOrder::Value`]).
+    pub gradient: DVector<f64>,
+    /// Gauss-Newton matrix, n_phi by n_phi: noise curvature between first derivatives of the simulation. Present from
+    /// [`ConditionalOrder::GaussNewton`] on.
+    pub gauss_newton: Option<DMatrix<f64>>,
+    /// Hessian, n_phi by n_phi. Present for [`ConditionalOrder::Hessian`].
+    pub hessian: Option<DMatrix<f64>>,
+}
+
+/// The data of one individual given its parameters.
+pub trait Conditional {
+    /// Number n_phi of parameters.
+    fn dimension(&self) -> usize;
+
+    /// Negative log-likelihood at `phi`.
+    fn evaluate(&mut self, phi: &[f64], order: ConditionalOrder, scope: Scope) -> Result<ConditionalValue, EvaluationError>;
+
+    /// Gradient by phi of tr(M C(phi)) with C the Hessian or the Gauss-Newton matrix and M = `weights` symmetric, n_phi by n_phi, zero
+    /// outside the rows and columns of the components `targets` that random effects move.
+    ///
+    /// Override where third derivatives are at hand (for the Gauss-Newton matrix, second ones). The default takes central differences,
+    /// see [`trace_gradient_by_differences`].
+    fn trace_gradient(
+        &mut self,
+        phi: &[f64],
+        targets: &[usize],
+        weights: &DMatrix<f64>,
+        which: Curvature,
+    ) -> Result<DVector<f64>, EvaluationError> {
+        trace_gradient_by_differences(self, phi, targets, weights, which)
+    }
+}
+
+/// Length of the steps along the directions in which M is the identity: a twentieth of a standard deviation of the conditional
+/// distribution when M is its covariance. The truncation error is h^4/30 times a fifth derivative in these units, and errors e of the
+/// simulated Hessian enter as about e/h, so that h must not be much smaller.
+const STEP: f64 = 0.05;
+
+/// Length of the steps along components without random effects, relative to max(1, |phi_j|).
+const FIXED_STEP: f64 = 0.01;
+
+/// The default of [`Conditional::trace_gradient`].
+///
+/// Hessian: third derivatives are symmetric, so with M = sum_r s_r v_r v_r^T (s_r = 1 or -1) the gradient is the sum over r of
+/// s_r d/dh Hessian(phi + h v_r) v_r, one directional difference for each random component rather than one for each parameter. The
+/// Gauss-Newton matrix has no such symmetry and is differenced along every component, with differences of sixth order because the steps
+/// along components without random effects are longer in units of what the data tell.
+///
+/// # Errors
+/// Those of the evaluations.
+pub fn trace_gradient_by_differences<C: Conditional + ?Sized>(
+    conditional: &mut C,
+    phi: &[f64],
+    targets: &[usize],
+    weights: &DMatrix<f64>,
+    which: Curvature,
+) -> Result<DVector<f64>, EvaluationError> {
+    let n = phi.len();
+    let mut random = targets.to_vec();
+    random.sort_unstable();
+    random.dedup();
+    random.retain(|&j| weights[(j, j)] != 0.0);
+    let point = |direction: &DVector<f64>, h: f64| phi.iter().zip(direction.iter()).map(|(p, d)| p + h * d).collect::<Vec<f64>>();
+    let mut result = DVector::zeros(n);
+    match which {
+        Curvature::Exact => {
+            for (sign, direction) in directions(weights, &random) {
+                let mut product = |h: f64| -> Result<DVector<f64>, EvaluationError> {
+                    let value = conditional.evaluate(&point(&direction, h), ConditionalOrder::Hessian, Scope::All)?;
+                    let hessian = value.hessian.ok_or_else(missing)?;
+                    // Only the rows of random components are filled; the matrix is symmetric.
+                    Ok(random.iter().fold(DVector::zeros(n), |sum, &j| sum + hessian.row(j).transpose() * direction[j]))
+                };
+                result += four_points(&mut product, STEP)? * sign;
+            }
+        }
+        Curvature::GaussNewton => {
+            for l in 0..n {
+                let mut direction = DVector::zeros(n);
+                direction[l] = if random.contains(&l) { weights[(l, l)].abs().sqrt() * STEP } else { FIXED_STEP * phi[l].abs().max(1.0) };
+                let length = direction[l];
+                let mut trace = |h: f64| -> Result<DVector<f64>, EvaluationError> {
+                    let value = conditional.evaluate(&point(&direction, h), ConditionalOrder::GaussNewton, Scope::Random)?;
+                    let matrix = value.gauss_newton.ok_or_else(missing)?;
+                    let sum = random.iter().flat_map(|&i| random.iter().map(move |&j| (i, j))).map(|p| weights[p] * matrix[p]).sum();
+                    Ok(DVector::from_element(1, sum))
+                };
+                result[l] = six_points(&mut trace, 1.0)?[0] / length;
+            }
+        }
+    }
+    Ok(result)
+}
+
+/// First derivative at 0 by central differences at h and 2h, fourth order: (8 (f(h) - f(-h)) - f(2h) + f(-2h)) / 12h.
+fn four_points(f: &mut Vector, h: f64) -> Result<DVector<f64>, EvaluationError> {
+    let near = f(h)? - f(-h)?;
+    let far = f(2.0 * h)? - f(-2.0 * h)?;
+    Ok((near * 8.0 - far) / (12.0 * h))
+}
+
+/// First derivative at 0 by central differences at h, 2h and 3h, sixth order.
+fn six_points(f: &mut Vector, h: f64) -> Result<DVector<f64>, EvaluationError> {
+    let near = f(h)? - f(-h)?;
+    let far = f(2.0 * h)? - f(-2.0 * h)?;
+    let farthest = f(3.0 * h)? - f(-3.0 * h)?;
+    Ok((near * 45.0 - far * 9.0 + farthest) / (60.0 * h))
+}
+
+type Vector<'a> = dyn FnMut(f64) -> Result<DVector<f64>, EvaluationError> + 'a;
+
+/// Signed directions v_r with M = sum_r s_r v_r v_r^T, from the eigenvectors of M scaled to unit diagonal, so that components of different
+/// size keep their digits.
+fn directions(weights: &DMatrix<f64>, random: &[usize]) -> Vec<(f64, DVector<f64>)> {
+    if random.is_empty() {
+        return Vec::new();
+    }
+    let scale: Vec<f64> = random.iter().map(|&j| weights[(j, j)].abs().sqrt()).collect();
+    let correlation = DMatrix::from_fn(random.len(), random.len(), |i, j| weights[(random[i], random[j])] / (scale[i] * scale[j]));
+    let eigen = correlation.symmetric_eigen();
+    let mut result = Vec::new();
+    for (r, &lambda) in eigen.eigenvalues.iter().enumerate() {
+        if lambda.abs() < 1e-14 {
+            continue;
+        }
+        let mut direction = DVector::zeros(weights.nrows());
+        for (i, &j) in random.iter().enumerate() {
+            direction[j] = eigen.eigenvectors[(i, r)] * scale[i] * lambda.abs().sqrt();
+        }
+        result.push((lambda.signum(), direction));
+    }
+    result
+}
+
+pub(super) fn missing() -> EvaluationError {
+    EvaluationError::Inner("the conditional likelihood gave fewer derivatives than were asked for".to_string())
+}

@@ -1,0 +1,422 @@
+//! The population's part of the objective: individuals with their own random effects, and statistics over all of them.
+
+use super::coordinates::{Coordinate, CoordinateKind};
+use super::covariance::{Covariance, Omega};
+use super::ebe::{EbeOptions, WarmStart, cell_parameters};
+use super::importance::{Proposal, importance_sampling};
+use super::individual::Curvature;
+use super::laplace::{IndividualTerm, MarginalOptions, individual_marginal};
+use super::parameters::ParameterMap;
+use super::population_rows::PopulationRows;
+use super::problem::Summary;
+use super::simulated::{Derivatives, Pool, Rows, Worker, failure};
+use super::simulated_individual::SimulatedIndividual;
+use super::{Evaluation, EvaluationError, Order};
+use crate::petab::{Censoring, DataKind, Nlme, Problem, RandomEffect, Scale};
+use crate::random::sobol_normal;
+use nalgebra::{DMatrix, DVector};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// Settings of the population's part.
+#[derive(Debug, Clone)]
+pub struct PopulationOptions {
+    /// Matrix in the determinant of the Laplace approximation.
+    pub curvature: Curvature,
+    /// Number of quasi-random nodes for population statistics with more than four random effects.
+    pub nodes: usize,
+    /// Seed of the nodes.
+    pub seed: u64,
+}
+
+impl Default for PopulationOptions {
+    fn default() -> Self {
+        PopulationOptions { curvature: Curvature::Exact, nodes: 4096, seed: 1 }
+    }
+}
+
+/// Individuals and population rows of a problem.
+pub struct Population {
+    pool: Arc<Pool>,
+    covariance: Covariance,
+    effect_ids: Vec<String>,
+    individuals: Vec<IndividualData>,
+    rows: Vec<PopulationRows>,
+    options: MarginalOptions,
+    /// The same with several starting points for the estimates, by number of effects.
+    searching: Vec<MarginalOptions>,
+}
+
+/// Warm starts of all individuals.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    warm: Vec<WarmStart>,
+    /// Evaluations with a gradient so far.
+    gradients: usize,
+}
+
+/// Every so many evaluations with a gradient the search for the empirical Bayes estimates starts from several points, since posteriors
+/// may have more than one mode (NLME.md 8.3).
+const SEARCH_ANEW: usize = 10;
+
+/// Number of quasi-random starting points of such a search.
+const SEARCH_POINTS: usize = 8;
+
+/// Coordinates of phi for one simulation and the random effects that move them.
+#[derive(Debug, Clone)]
+pub struct Coordinates {
+    /// The coordinates.
+    pub all: Vec<Coordinate>,
+    /// Which of them random effects move.
+    pub random: Vec<bool>,
+    /// Random effects (indices) that reach the rows.
+    pub effects: Vec<usize>,
+    /// Coordinate that each of them moves.
+    pub targets: Vec<usize>,
+}
+
+impl Coordinates {
+    /// Coordinates of everything that `rows` depend on and that is estimated or random.
+    pub fn new(problem: &Problem, effects: &[RandomEffect], rows: &Rows) -> Result<Self, String> {
+        let applies = |e: &RandomEffect| e.experiments.as_ref().is_none_or(|list| list.contains(&rows.experiment));
+        let mut result = Coordinates { all: Vec::new(), random: Vec::new(), effects: Vec::new(), targets: Vec::new() };
+        for theta in &rows.reaching {
+            let acting: Vec<usize> = (0..effects.len()).filter(|k| effects[*k].target == *theta && applies(&effects[*k])).collect();
+            if acting.is_empty() && !problem.parameters[*theta].estimate {
+                continue;
+            }
+            let kind = match acting.first() {
+                Some(k) => CoordinateKind::from(effects[*k].transformation),
+                None => CoordinateKind::from(problem.parameters[*theta].scale),
+            };
+            if let Some(other) = acting.iter().find(|k| CoordinateKind::from(effects[**k].transformation) != kind) {
+                return Err(format!(
+                    "random effects with different transformations on one parameter (`{}` on `{}`)",
+                    effects[*other].id, problem.parameters[*theta].id
+                ));
+            }
+            result.targets.extend(acting.iter().map(|_| result.all.len()));
+            result.random.push(!acting.is_empty());
+            result.effects.extend(acting);
+            result.all.push(Coordinate { theta: *theta, kind });
+        }
+        // Effects in the problem's order, as the covariance has them.
+        let mut order: Vec<usize> = (0..result.effects.len()).collect();
+        order.sort_by_key(|i| result.effects[*i]);
+        result.targets = order.iter().map(|i| result.targets[*i]).collect();
+        result.effects = order.iter().map(|i| result.effects[*i]).collect();
+        Ok(result)
+    }
+
+    /// phi of the typical individual.
+    pub fn typical(&self, natural: &[f64]) -> Vec<f64> {
+        self.all.iter().map(|c| c.kind.of(natural[c.theta])).collect()
+    }
+}
+
+/// One individual's data.
+struct IndividualData {
+    id: String,
+    experiment: String,
+    rows: Rows,
+    coordinates: Coordinates,
+    weight: f64,
+}
+
+/// Degrees of freedom of the proposal of importance sampling.
+const PROPOSAL_DEGREES: f64 = 5.0;
+
+/// Marginal likelihood of all individuals by importance sampling.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ImportanceSummary {
+    /// Negative log-likelihood of the individuals.
+    pub value: f64,
+    /// Its standard error.
+    pub standard_error: f64,
+    /// Largest Pareto shape of an individual's weights; above 0.7 the value is not reliable.
+    pub worst_pareto_shape: f64,
+    /// Smallest effective sample size of an individual.
+    pub least_sample_size: f64,
+}
+
+/// One individual at the point of a summary.
+#[derive(Debug, Clone)]
+pub struct IndividualSummary {
+    /// Identifier.
+    pub id: String,
+    /// Experiment.
+    pub experiment: String,
+    /// Negative log marginal likelihood, without the weight.
+    pub nll: f64,
+    /// Empirical Bayes estimates by effect.
+    pub ebe: Vec<(String, f64)>,
+    /// Posterior standard deviations by effect.
+    pub posterior_sd: Vec<f64>,
+    /// Natural values of the parameters that random effects move: row of the parameter table and value.
+    pub parameters: Vec<(usize, f64)>,
+    /// What deserves attention, empty if nothing.
+    pub status: String,
+}
+
+/// How the gradient of one term enters the whole: d phi_typical / dx and d omega parameter / dx.
+pub(super) struct Chain {
+    /// For every row of the parameter table its place in x and its scale.
+    pub places: Vec<Option<(usize, Scale)>>,
+}
+
+impl Chain {
+    fn new(map: &ParameterMap, rows: usize) -> Self {
+        let mut places = vec![None; rows];
+        for (k, e) in map.estimated().iter().enumerate() {
+            places[map.theta(k)] = Some((k, e.scale));
+        }
+        Chain { places }
+    }
+
+    /// For every component of xi = (phi_typical, natural covariance parameters) its place in x and dxi/dx, where it is estimated.
+    pub fn slopes(&self, natural: &[f64], coordinates: &[Coordinate], omega: &Omega) -> Vec<Option<(usize, f64)>> {
+        let phi = coordinates.iter().map(|c| self.places[c.theta].map(|(k, scale)| (k, c.chain(scale, natural[c.theta]))));
+        let covariance = omega.parameters.iter().map(|row| self.places[*row].map(|(k, scale)| (k, scale.derivative(natural[*row]))));
+        phi.chain(covariance).collect()
+    }
+}
+
+impl Population {
+    /// The population of `problem`; the error names what is not supported yet.
+    pub fn new(pool: Arc<Pool>, problem: &Problem, nlme: &Nlme, options: &PopulationOptions) -> Result<Self, String> {
+        let effect_ids: Vec<String> = nlme.random_effects.iter().map(|e| e.id.clone()).collect();
+        let covariance = Covariance::new(&nlme.covariance, &effect_ids).map_err(|d| d.concise())?;
+        let mut by_individual = vec![Vec::new(); nlme.individuals.len()];
+        let mut by_experiment: Vec<Vec<usize>> = vec![Vec::new(); problem.experiments.len()];
+        for (i, m) in problem.measurements.iter().enumerate() {
+            if m.censoring != Censoring::None {
+                return Err("censored measurements are not supported yet".into());
+            }
+            match &m.kind {
+                DataKind::Typical => {}
+                DataKind::Trajectory { individual } => by_individual[*individual].push(i),
+                DataKind::TimeToEvent { .. } => return Err("time_to_event data are not supported yet".into()),
+                DataKind::Snapshot { .. } | DataKind::SnapshotStatistic(_) | DataKind::Bulk(_) => by_experiment[m.experiment].push(i),
+            }
+        }
+        let mut individuals = Vec::new();
+        for (individual, measurements) in nlme.individuals.iter().zip(by_individual).filter(|(_, m)| !m.is_empty()) {
+            let rows = Rows::new(pool.model(), problem, individual.experiment, &measurements);
+            let coordinates = Coordinates::new(problem, &nlme.random_effects, &rows)?;
+            let weight = problem.measurements[measurements[0]].weight;
+            let experiment = problem.experiments[individual.experiment].id.clone();
+            individuals.push(IndividualData { id: individual.id.clone(), experiment, rows, coordinates, weight });
+        }
+        let mut rows = Vec::new();
+        for (experiment, measurements) in by_experiment.into_iter().enumerate().filter(|(_, m)| !m.is_empty()) {
+            rows.push(PopulationRows::new(&pool, problem, nlme, experiment, &measurements, options)?);
+        }
+        let seed = options.seed;
+        let options = MarginalOptions { curvature: options.curvature, ..MarginalOptions::default() };
+        let searching = (0..=effect_ids.len())
+            .map(|n| {
+                let points = sobol_normal(SEARCH_POINTS, n, seed);
+                let starts = if n == 0 { Vec::new() } else { points.chunks(n).map(DVector::from_row_slice).collect() };
+                MarginalOptions { ebe: EbeOptions { starts, ..EbeOptions::default() }, ..options.clone() }
+            })
+            .collect();
+        Ok(Population { pool, covariance, effect_ids, individuals, rows, options, searching })
+    }
+
+    /// Ids of the random effects.
+    pub fn effects(&self) -> &[String] {
+        &self.effect_ids
+    }
+
+    /// Number of individuals.
+    pub fn individuals(&self) -> usize {
+        self.individuals.len()
+    }
+
+    /// Covariance of the random effects at natural parameter values.
+    pub fn omega(&self, natural: &[f64]) -> Result<Omega, EvaluationError> {
+        self.covariance.evaluate(natural)
+    }
+
+    /// Warm starts for one optimisation.
+    pub fn memory(&self) -> Memory {
+        Memory { warm: vec![WarmStart::default(); self.individuals.len()], gradients: 0 }
+    }
+
+    /// Runs `task` on the conditional likelihood of an individual.
+    fn with_individual<R>(
+        &self,
+        data: &IndividualData,
+        natural: &[f64],
+        task: impl FnOnce(&mut SimulatedIndividual) -> Result<R, EvaluationError>,
+    ) -> Result<R, EvaluationError> {
+        self.pool
+            .with(|worker: &mut Worker| {
+                task(&mut SimulatedIndividual {
+                    worker,
+                    rows: &data.rows,
+                    coordinates: &data.coordinates.all,
+                    random: &data.coordinates.random,
+                    natural: natural.to_vec(),
+                    experiment: &data.experiment,
+                    individual: &data.id,
+                })
+            })
+            .map_err(|e| failure(&data.experiment, Some(&data.id), e))?
+    }
+
+    /// The marginal of one individual; `search` looks for its mode from several points.
+    fn marginal(
+        &self,
+        data: &IndividualData,
+        natural: &[f64],
+        omega: &Omega,
+        warm: &mut WarmStart,
+        search: bool,
+        order: Order,
+    ) -> Result<IndividualTerm, EvaluationError> {
+        let phi = data.coordinates.typical(natural);
+        let options = if search { &self.searching[data.coordinates.effects.len()] } else { &self.options };
+        self.with_individual(data, natural, |c| individual_marginal(c, &phi, &data.coordinates.targets, omega, options, warm, order))
+            .map_err(|e| match e {
+                EvaluationError::Inner(message) => EvaluationError::Inner(format!("individual `{}`: {message}", data.id)),
+                other => other,
+            })
+    }
+
+    /// Adds the population's value, gradient and curvature to an evaluation.
+    ///
+    /// The curvature of the individuals' part is the sum of outer products of their gradients (Berndt, Hall, Hall and Hausman
+    /// 1974), that of population rows is Gauss-Newton; both are consistent estimates of the expected information.
+    pub fn add(&self, map: &ParameterMap, x: &[f64], order: Order, memory: &mut Memory, evaluation: &mut Evaluation) -> Result<(), EvaluationError> {
+        let natural = map.natural(x);
+        let omega = self.covariance.evaluate(&natural)?;
+        let chain = Chain::new(map, natural.len());
+        memory.warm.resize(self.individuals.len(), WarmStart::default());
+        let search = order > Order::Value && memory.gradients % SEARCH_ANEW == 0;
+        memory.gradients += usize::from(order > Order::Value);
+        let terms: Vec<Result<(f64, Vec<(usize, f64)>), EvaluationError>> = self
+            .individuals
+            .par_iter()
+            .zip(memory.warm.par_iter_mut())
+            .map(|(data, warm)| {
+                let block = omega.select(&data.coordinates.effects);
+                let term = self.marginal(data, &natural, &block, warm, search, order)?;
+                let gradient = if order == Order::Value {
+                    Vec::new()
+                } else {
+                    let xi = term.d_phi.iter().chain(term.d_parameters.iter());
+                    let slopes = chain.slopes(&natural, &data.coordinates.all, &block);
+                    slopes.into_iter().zip(xi).filter_map(|(slope, d)| slope.map(|(k, s)| (k, d * s))).collect()
+                };
+                Ok((term.value, gradient))
+            })
+            .collect();
+        let n = x.len();
+        for (data, term) in self.individuals.iter().zip(terms) {
+            let (value, gradient) = term?;
+            evaluation.value += data.weight * value;
+            let mut dense = vec![0.0; if order == Order::Fisher { n } else { 0 }];
+            for (k, g) in gradient {
+                evaluation.gradient[k] += data.weight * g;
+                if order == Order::Fisher {
+                    dense[k] += g;
+                }
+            }
+            if let Some(fisher) = &mut evaluation.fisher {
+                for k in (0..n).filter(|k| dense[*k] != 0.0) {
+                    for l in 0..n {
+                        fisher[(k, l)] += data.weight * dense[k] * dense[l];
+                    }
+                }
+            }
+        }
+        for rows in &self.rows {
+            rows.add(&self.pool, &natural, &omega, &chain, order, evaluation)?;
+        }
+        Ok(())
+    }
+
+    /// Negative log marginal likelihood of all individuals by importance sampling with `draws` draws each, from a t distribution with five
+    /// degrees of freedom around the empirical Bayes estimate (quasi-random, seeded).
+    pub fn importance(&self, natural: &[f64], draws: usize, seed: u64) -> Result<ImportanceSummary, EvaluationError> {
+        let omega = self.covariance.evaluate(natural)?;
+        let proposals: Vec<Option<Proposal>> = (0..=self.effect_ids.len())
+            .map(|n| Proposal::student(&DMatrix::from_vec(n + 1, draws, sobol_normal(draws, n + 1, seed)), PROPOSAL_DEGREES))
+            .collect();
+        let parts: Vec<Result<_, EvaluationError>> = self
+            .individuals
+            .par_iter()
+            .map(|data| {
+                let block = omega.select(&data.coordinates.effects);
+                let term = self.marginal(data, natural, &block, &mut WarmStart::default(), true, Order::Value)?;
+                let phi = data.coordinates.typical(natural);
+                let proposal = proposals[data.coordinates.effects.len()].as_ref();
+                let proposal = proposal.ok_or_else(|| EvaluationError::Inner("importance sampling needs draws".into()))?;
+                let targets = &data.coordinates.targets;
+                self.with_individual(data, natural, |c| importance_sampling(c, &phi, targets, &block, &term, proposal))
+            })
+            .collect();
+        let mut summary = ImportanceSummary { value: 0.0, standard_error: 0.0, worst_pareto_shape: f64::NEG_INFINITY, least_sample_size: f64::INFINITY };
+        for (data, part) in self.individuals.iter().zip(parts) {
+            let i = part?;
+            summary.value += data.weight * i.value;
+            summary.standard_error = summary.standard_error.hypot(data.weight * i.standard_error);
+            summary.worst_pareto_shape = summary.worst_pareto_shape.max(i.pareto_shape);
+            summary.least_sample_size = summary.least_sample_size.min(i.effective_sample_size);
+        }
+        Ok(summary)
+    }
+
+    /// Adds terms, individuals and simulations to a summary.
+    pub fn summarise(&self, natural: &[f64], summary: &mut Summary) -> Result<(), EvaluationError> {
+        let omega = self.covariance.evaluate(natural)?;
+        let parts: Vec<Result<_, EvaluationError>> = self
+            .individuals
+            .par_iter()
+            .map(|data| {
+                let block = omega.select(&data.coordinates.effects);
+                let term = self.marginal(data, natural, &block, &mut WarmStart::default(), true, Order::Value)?;
+                let phi = cell_parameters(&data.coordinates.typical(natural), &data.coordinates.targets, &term.b);
+                let s = self.with_individual(data, natural, |c| c.simulate(&phi, &[], Derivatives::None))?;
+                Ok((term, phi, s))
+            })
+            .collect();
+        let mut total = 0.0;
+        for (data, part) in self.individuals.iter().zip(parts) {
+            let (term, phi, s) = part?;
+            total += data.weight * term.value;
+            for (r, row) in data.rows.rows.iter().enumerate() {
+                summary.simulations[row.measurement] = s.y[r];
+                summary.sigmas[row.measurement] = s.sigma[r];
+            }
+            let mut status = Vec::new();
+            if !term.flags.converged {
+                status.push("estimate not converged");
+            }
+            if term.flags.floored > 0 {
+                status.push("curvature not positive definite");
+            }
+            if term.flags.far {
+                status.push("far from the typical individual");
+            }
+            let c = &data.coordinates;
+            summary.individuals.push(IndividualSummary {
+                id: data.id.clone(),
+                experiment: data.experiment.clone(),
+                nll: term.value,
+                ebe: c.effects.iter().zip(term.b.iter()).map(|(e, b)| (self.effect_ids[*e].clone(), *b)).collect(),
+                posterior_sd: term.posterior.diagonal().iter().map(|v| v.sqrt()).collect(),
+                parameters: (0..c.all.len()).filter(|k| c.random[*k]).map(|k| (c.all[k].theta, c.all[k].kind.natural(phi[k]).0)).collect(),
+                status: status.join("; "),
+            });
+        }
+        if !self.individuals.is_empty() {
+            summary.terms.push(("trajectory", total));
+        }
+        for rows in &self.rows {
+            rows.summarise(&self.pool, natural, &omega, summary)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,295 @@
+//! The population rows of one experiment: bulk means, snapshot statistics and snapshots of individual cells, which share their nodes.
+
+use super::covariance::Omega;
+use super::coordinates::{Coordinate, CoordinateKind};
+use super::nodes::Nodes;
+use super::population::{Chain, Coordinates, PopulationOptions};
+use super::population_statistics::{Channel, Functional, Sample, Statistic, standard_deviation, statistic_term};
+use super::problem::Summary;
+use super::simulated::{Derivatives, Direction, Placeholder, Pool, Row, Rows, failure};
+use super::snapshot::{SnapshotMeasurement, snapshot_density};
+use super::{Evaluation, EvaluationError, Order};
+use crate::petab::{self, DataKind, Nlme, NoiseDistribution, Override, PopulationStatistic, Problem};
+use crate::random::{SOBOL_DIMENSIONS, sobol_normal};
+use nalgebra::{DMatrix, DVector};
+use rayon::prelude::*;
+
+/// Nodes that one task simulates.
+const NODES_PER_TASK: usize = 16;
+
+/// The population rows of one experiment.
+pub struct PopulationRows {
+    experiment: String,
+    /// Distinct simulated quantities; quantity i has the values 2i (observable) and 2i + 1 (noise scale) in a sample.
+    rows: Rows,
+    coordinates: Coordinates,
+    nodes: Nodes,
+    terms: Vec<Term>,
+}
+
+/// One term of the likelihood.
+struct Term {
+    kind: &'static str,
+    measurements: Vec<usize>,
+    weight: f64,
+    data: TermData,
+}
+
+enum TermData {
+    Statistic { functional: Functional, distribution: NoiseDistribution, value: f64, sd: Sd },
+    Cell(Vec<SnapshotMeasurement>),
+}
+
+/// Where the standard deviation of a statistic comes from.
+enum Sd {
+    Number(f64),
+    /// Row of the parameter table, and its coordinate if it is estimated.
+    Parameter(usize, Option<usize>),
+    /// Sampling error of this many individuals.
+    Sampling(u64),
+    /// The observable's noise formula.
+    Noise(usize),
+}
+
+/// What a term adds to the objective.
+struct TermValue {
+    value: f64,
+    gradient: DVector<f64>,
+    gauss_newton: DMatrix<f64>,
+    /// Model value and standard deviation of a statistic; NaN for single cells.
+    model: f64,
+    sd: f64,
+}
+
+impl PopulationRows {
+    /// Gathers the rows; the error names what is not supported yet.
+    pub fn new(pool: &Pool, problem: &Problem, nlme: &Nlme, experiment: usize, measurements: &[usize], options: &PopulationOptions) -> Result<Self, String> {
+        let all = Rows::new(pool.model(), problem, experiment, measurements);
+        let mut quantities: Vec<Row> = Vec::new();
+        let mut quantity = |row: &Row| {
+            let same = |q: &Row| q.observable == row.observable && q.time == row.time && q.placeholders == row.placeholders;
+            quantities.iter().position(same).unwrap_or_else(|| {
+                quantities.push(row.clone());
+                quantities.len() - 1
+            })
+        };
+        let channel = |i: usize| Channel { value: 2 * i, noise: Some(2 * i + 1) };
+        let mut terms: Vec<Term> = Vec::new();
+        let mut cells: Vec<(String, usize)> = Vec::new();
+        let mut sd_parameters = Vec::new();
+        for row in &all.rows {
+            let m = &problem.measurements[row.measurement];
+            let i = quantity(row);
+            match &m.kind {
+                DataKind::Snapshot { individual } => {
+                    let seen = SnapshotMeasurement { value: 2 * i, noise: 2 * i + 1, distribution: row.distribution, measurement: m.value };
+                    let known = individual.as_ref().and_then(|id| cells.iter().find(|(c, _)| c == id)).map(|(_, t)| *t);
+                    match known.map(|t| &mut terms[t]) {
+                        Some(Term { data: TermData::Cell(list), measurements, .. }) => {
+                            list.push(seen);
+                            measurements.push(row.measurement);
+                        }
+                        _ => {
+                            cells.extend(individual.iter().map(|id| (id.clone(), terms.len())));
+                            terms.push(Term { kind: "snapshot", measurements: vec![row.measurement], weight: m.weight, data: TermData::Cell(vec![seen]) });
+                        }
+                    }
+                }
+                DataKind::Bulk(s) | DataKind::SnapshotStatistic(s) => {
+                    let bulk = matches!(m.kind, DataKind::Bulk(_));
+                    let functional = match &s.statistic {
+                        petab::Statistic::Mean => Functional::Mean(channel(i)),
+                        petab::Statistic::Variance => Functional::Variance(channel(i)),
+                        petab::Statistic::Sd => Functional::Sd(channel(i)),
+                        petab::Statistic::LogVariance => Functional::LogVariance(channel(i)),
+                        petab::Statistic::Covariance(other) => {
+                            let observable = &problem.observables[*other];
+                            if !observable.observable_placeholders.is_empty() {
+                                return Err(format!("a covariance with `{}`, whose formula has placeholders, is not supported", observable.id));
+                            }
+                            let noise = vec![Placeholder::Number(0.0); observable.noise_placeholders.len()];
+                            let j = quantity(&Row { observable: *other, placeholders: noise, distribution: observable.distribution, ..row.clone() });
+                            Functional::Covariance(channel(i), channel(j))
+                        }
+                        petab::Statistic::FractionEvent => return Err("the statistic fraction_event is not supported yet".into()),
+                        petab::Statistic::Composite(id) => return Err(format!("the composite statistic `{id}` is not supported yet")),
+                    };
+                    let sd = statistic_sd(problem, s, bulk, i, &mut sd_parameters)?;
+                    // Bulk values have the observable's distribution around the mean; a statistic of a sample is normal.
+                    let distribution = if bulk { row.distribution } else { NoiseDistribution::Normal };
+                    let kind = if bulk { "bulk" } else { "snapshot_statistic" };
+                    let data = TermData::Statistic { functional, distribution, value: m.value, sd };
+                    terms.push(Term { kind, measurements: vec![row.measurement], weight: m.weight, data });
+                }
+                DataKind::Typical | DataKind::Trajectory { .. } | DataKind::TimeToEvent { .. } => {}
+            }
+        }
+        let rows = all.with_rows(pool.model(), quantities);
+        let mut coordinates = Coordinates::new(problem, &nlme.random_effects, &rows)?;
+        for theta in sd_parameters {
+            if problem.parameters[theta].estimate && !coordinates.all.iter().any(|c| c.theta == theta) {
+                coordinates.all.push(Coordinate { theta, kind: CoordinateKind::from(problem.parameters[theta].scale) });
+                coordinates.random.push(false);
+            }
+        }
+        for term in &mut terms {
+            if let TermData::Statistic { sd: Sd::Parameter(theta, place), .. } = &mut term.data {
+                *place = coordinates.all.iter().position(|c| c.theta == *theta);
+            }
+        }
+        let dimension = coordinates.effects.len();
+        let nodes = match Nodes::tensor_points(dimension) {
+            Some(points) => Nodes::gauss_hermite(dimension, points),
+            None if dimension > SOBOL_DIMENSIONS => {
+                return Err(format!("population rows that {dimension} random effects reach ({SOBOL_DIMENSIONS} are supported)"));
+            }
+            None => {
+                let n = nlme.defaults.population_nodes.unwrap_or(options.nodes);
+                let seed = nlme.defaults.seed.unwrap_or(options.seed);
+                Nodes::from_normal_scores(DMatrix::from_vec(dimension, n, sobol_normal(n, dimension, seed)))
+            }
+        };
+        Ok(PopulationRows { experiment: problem.experiments[experiment].id.clone(), rows, coordinates, nodes, terms })
+    }
+
+    /// Simulates all nodes.
+    fn sample(&self, pool: &Pool, natural: &[f64], omega: &Omega, derivatives: bool) -> Result<Sample, EvaluationError> {
+        let c = &self.coordinates;
+        let phi_typical = c.typical(natural);
+        let tasks: Vec<usize> = (0..self.nodes.len()).step_by(NODES_PER_TASK).collect();
+        let order = if derivatives { Derivatives::First } else { Derivatives::None };
+        let fail = |e| failure(&self.experiment, None, e);
+        let results: Vec<Result<(Vec<f64>, DMatrix<f64>), EvaluationError>> = tasks
+            .par_iter()
+            .flat_map_iter(|first| {
+                let nodes = *first..(*first + NODES_PER_TASK).min(self.nodes.len());
+                let simulated = pool.with(|worker| {
+                    let mut values = natural.to_vec();
+                    nodes
+                        .clone()
+                        .map(|q| {
+                            let phi = self.nodes.cell_parameters(q, &phi_typical, &c.targets, omega);
+                            let mut directions: Vec<Direction> = Vec::with_capacity(phi.len());
+                            for (coordinate, phi) in c.all.iter().zip(&phi) {
+                                let (value, direction) = coordinate.direction(*phi);
+                                values[coordinate.theta] = value;
+                                directions.push(direction);
+                            }
+                            let s = worker.simulate(&self.rows, &values, &directions, order).map_err(fail)?;
+                            let (n, nd) = (s.y.len(), if derivatives { directions.len() } else { 0 });
+                            let interleaved = s.y.iter().zip(&s.sigma).flat_map(|(y, s)| [*y, *s]).collect();
+                            let jacobian = DMatrix::from_fn(if derivatives { 2 * n } else { 0 }, nd, |i, k| {
+                                if i % 2 == 0 { s.dy[i / 2 * nd + k] } else { s.ds[i / 2 * nd + k] }
+                            });
+                            Ok((interleaved, jacobian))
+                        })
+                        .collect::<Vec<_>>()
+                });
+                simulated.unwrap_or_else(|e| nodes.map(|_| Err(fail(e.clone()))).collect())
+            })
+            .collect();
+        Sample::collect(&self.nodes, &c.targets, omega, results)
+    }
+
+    fn term(&self, term: &Term, sample: &Sample, natural: &[f64]) -> Result<TermValue, EvaluationError> {
+        let n = sample.gradient_len();
+        match &term.data {
+            TermData::Cell(cell) => {
+                let t = snapshot_density(sample, cell)?;
+                let gauss_newton = &t.gradient * t.gradient.transpose();
+                Ok(TermValue { value: t.value, gradient: t.gradient, gauss_newton, model: f64::NAN, sd: f64::NAN })
+            }
+            TermData::Statistic { functional, distribution, value, sd } => {
+                let statistic = sample.functional(*functional)?;
+                let sd = match sd {
+                    Sd::Number(value) => Statistic::constant(*value, n),
+                    Sd::Parameter(theta, place) => {
+                        let mut s = Statistic::constant(natural[*theta], n);
+                        if let (Some(k), true) = (place, n > 0) {
+                            let c = self.coordinates.all[*k];
+                            s.gradient[*k] = c.kind.natural(c.kind.of(natural[*theta])).1;
+                        }
+                        s
+                    }
+                    Sd::Sampling(size) => standard_deviation(&sample.sampling_variance(*functional, *size)?, &Statistic::constant(0.0, n))?,
+                    Sd::Noise(i) => sample.mean(*i),
+                };
+                let t = statistic_term(*distribution, *value, &statistic, &sd)?;
+                Ok(TermValue { value: t.value, gradient: t.gradient, gauss_newton: t.gauss_newton, model: statistic.value, sd: sd.value })
+            }
+        }
+    }
+
+    pub(super) fn add(&self, pool: &Pool, natural: &[f64], omega: &Omega, chain: &Chain, order: Order, evaluation: &mut Evaluation) -> Result<(), EvaluationError> {
+        let block = omega.select(&self.coordinates.effects);
+        let sample = self.sample(pool, natural, &block, order > Order::Value)?;
+        let n_phi = self.coordinates.all.len();
+        // Every term has the same map from xi = (phi, covariance parameters) to x: its nonzero slopes.
+        let slopes: Vec<Option<(usize, f64)>> = chain.slopes(natural, &self.coordinates.all, &block);
+        for term in &self.terms {
+            let t = self.term(term, &sample, natural)?;
+            evaluation.value += term.weight * t.value;
+            if order == Order::Value {
+                continue;
+            }
+            debug_assert_eq!(t.gradient.len(), n_phi + block.parameters.len());
+            for (g, slope) in t.gradient.iter().zip(&slopes) {
+                if let Some((k, s)) = slope {
+                    evaluation.gradient[*k] += term.weight * g * s;
+                }
+            }
+            if let Some(fisher) = &mut evaluation.fisher {
+                for (i, a) in slopes.iter().enumerate() {
+                    for (j, b) in slopes.iter().enumerate() {
+                        if let (Some((k, s)), Some((l, r))) = (a, b) {
+                            fisher[(*k, *l)] += term.weight * t.gauss_newton[(i, j)] * s * r;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn summarise(&self, pool: &Pool, natural: &[f64], omega: &Omega, summary: &mut Summary) -> Result<(), EvaluationError> {
+        let block = omega.select(&self.coordinates.effects);
+        let sample = self.sample(pool, natural, &block, false)?;
+        for term in &self.terms {
+            let t = self.term(term, &sample, natural)?;
+            match summary.terms.iter_mut().find(|(kind, _)| *kind == term.kind) {
+                Some((_, total)) => *total += term.weight * t.value,
+                None => summary.terms.push((term.kind, term.weight * t.value)),
+            }
+            match &term.data {
+                TermData::Statistic { .. } => {
+                    summary.simulations[term.measurements[0]] = t.model;
+                    summary.sigmas[term.measurements[0]] = t.sd;
+                }
+                // A single cell is compared with the population's mean.
+                TermData::Cell(cell) => {
+                    for (m, seen) in term.measurements.iter().zip(cell) {
+                        summary.simulations[*m] = sample.mean(seen.value).value;
+                        summary.sigmas[*m] = sample.mean(seen.noise).value;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn statistic_sd(problem: &Problem, s: &PopulationStatistic, bulk: bool, quantity: usize, parameters: &mut Vec<usize>) -> Result<Sd, String> {
+    match (&s.sd, s.sample_size) {
+        (Some(Override::Number(value)), _) => Ok(Sd::Number(*value)),
+        (Some(Override::Id(id, span)), _) => match problem.parameters.iter().position(|p| p.id == *id) {
+            Some(theta) => {
+                parameters.push(theta);
+                Ok(Sd::Parameter(theta, None))
+            }
+            None => Err(format!("{}: the statisticSd `{id}` is not in the parameter table", span.position())),
+        },
+        (None, _) if bulk && s.statistic == petab::Statistic::Mean => Ok(Sd::Noise(2 * quantity + 1)),
+        (None, Some(size)) => Ok(Sd::Sampling(size)),
+        (None, None) => Err("a statistic needs statisticSd or sampleSize".into()),
+    }
+}

@@ -1,0 +1,552 @@
+//! Measurement rows against a simulated experiment: simulations, noise scales and their derivatives.
+//!
+//! A *direction* is a coordinate that moves one row of theta (a parameter on its estimation scale, or the transformed
+//! parameter of an individual). Directions that can reach a state get a column in the integrator; the others act through the observables only.
+
+use super::EvaluationError;
+use crate::jit::Scratch;
+use crate::model::CompiledModel;
+use crate::model::compiled::{CompiledExperiment, Function, Target};
+use crate::ode::{Counts, Input, Options, Second, SimulationError, Simulator, Trajectory};
+use crate::petab::{Measurement, NoiseDistribution, Override, Problem};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+/// Value of a placeholder in a row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Placeholder {
+    /// A number.
+    Number(f64),
+    /// The parameter p of this index.
+    Parameter(usize),
+}
+
+/// One measured value.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Index of the measurement in the problem.
+    pub measurement: usize,
+    /// Index of the observable.
+    pub observable: usize,
+    /// Index into [`Rows::times`].
+    pub time: usize,
+    /// Measured value.
+    pub value: f64,
+    /// Distribution of the measurement.
+    pub distribution: NoiseDistribution,
+    /// Placeholder values in the observable's order.
+    pub placeholders: Vec<Placeholder>,
+}
+
+/// The measured values of one simulation.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    /// Index of the experiment.
+    pub experiment: usize,
+    /// Sorted distinct times.
+    pub times: Vec<f64>,
+    /// The rows in order of the measurement table.
+    pub rows: Vec<Row>,
+    /// Rows of theta on which the simulation or the noise of any row depends, sorted.
+    pub reaching: Vec<usize>,
+    /// Those of them that reach a state.
+    pub reaching_states: Vec<usize>,
+}
+
+impl Rows {
+    /// Gathers the given measurements, which all belong to one experiment.
+    pub fn new(model: &CompiledModel, problem: &Problem, experiment: usize, measurements: &[usize]) -> Self {
+        let mut times: Vec<f64> = measurements.iter().map(|m| problem.measurements[*m].time).collect();
+        times.sort_by(f64::total_cmp);
+        times.dedup();
+        let rows: Vec<Row> = measurements.iter().map(|i| row(model, problem, *i, &times)).collect();
+        let (reaching, reaching_states) = reach(model, &model.experiments[experiment], &rows);
+        Rows { experiment, times, rows, reaching, reaching_states }
+    }
+
+    /// The same experiment and times with other rows.
+    pub fn with_rows(&self, model: &CompiledModel, rows: Vec<Row>) -> Self {
+        let (reaching, reaching_states) = reach(model, &model.experiments[self.experiment], &rows);
+        Rows { experiment: self.experiment, times: self.times.clone(), rows, reaching, reaching_states }
+    }
+}
+
+fn row(model: &CompiledModel, problem: &Problem, index: usize, times: &[f64]) -> Row {
+    let m: &Measurement = &problem.measurements[index];
+    let place = |o: &Override| match o {
+        Override::Number(value) => Placeholder::Number(*value),
+        // Building the model has checked that the name is a parameter.
+        Override::Id(id, _) => match model.parameters.iter().position(|p| p == id) {
+            Some(j) => Placeholder::Parameter(j),
+            None => Placeholder::Number(f64::NAN),
+        },
+    };
+    Row {
+        measurement: index,
+        observable: m.observable,
+        time: times.iter().position(|t| t.total_cmp(&m.time).is_eq()).unwrap_or(0),
+        value: m.value,
+        distribution: problem.observables[m.observable].distribution,
+        placeholders: m.observable_parameters.iter().chain(&m.noise_parameters).map(place).collect(),
+    }
+}
+
+/// Rows of theta that matter for these rows at all, and those among them that reach a state.
+fn reach(model: &CompiledModel, experiment: &CompiledExperiment, rows: &[Row]) -> (Vec<usize>, Vec<usize>) {
+    let np = model.parameters.len();
+    let mut by_output: Vec<Vec<usize>> = vec![Vec::new(); np + model.states.len()];
+    for (row, column) in experiment.setup.dp.rows.iter().zip(&experiment.setup.dp.columns) {
+        by_output[*row as usize].push(*column as usize);
+    }
+    // Parameters that the equations use or that a later period changes.
+    let mut used: BTreeSet<usize> = model.rhs.dp.columns.iter().chain(&model.roots.dp.columns).map(|c| *c as usize).collect();
+    for change in &experiment.changes {
+        used.extend(change.function.dp.columns.iter().map(|c| *c as usize));
+        used.extend(change.targets.iter().filter_map(|t| if let Target::Parameter(j) = t { Some(*j) } else { None }));
+    }
+    let mut states: BTreeSet<usize> = used.iter().filter(|j| **j < np).flat_map(|j| &by_output[*j]).copied().collect();
+    states.extend(by_output[np..].iter().flatten());
+    let mut all = states.clone();
+    for r in rows {
+        for column in &model.observables[r.observable].dp.columns {
+            let j = match (*column as usize).checked_sub(np) {
+                None => Some(*column as usize),
+                Some(k) => match r.placeholders.get(k) {
+                    Some(Placeholder::Parameter(j)) => Some(*j),
+                    _ => None,
+                },
+            };
+            all.extend(j.iter().flat_map(|j| &by_output[*j]));
+        }
+    }
+    (all.into_iter().collect(), states.into_iter().collect())
+}
+
+/// A coordinate xi that moves one row of theta.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Direction {
+    /// Row of theta.
+    pub theta: usize,
+    /// dtheta/dxi.
+    pub first: f64,
+    /// d2theta/dxi2.
+    pub second: f64,
+}
+
+/// Simulated rows. Derivatives are row-major: rows by directions, rows by pairs (k, l) with k <= l in the order (0,0), (0,1), ..., (1,1), ...
+#[derive(Debug, Clone, Default)]
+pub struct Simulated {
+    /// Simulations.
+    pub y: Vec<f64>,
+    /// Noise scales.
+    pub sigma: Vec<f64>,
+    /// dy/dxi.
+    pub dy: Vec<f64>,
+    /// dsigma/dxi.
+    pub ds: Vec<f64>,
+    /// d2y/dxi2.
+    pub dyy: Vec<f64>,
+    /// d2sigma/dxi2.
+    pub dss: Vec<f64>,
+}
+
+/// Highest derivative wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Derivatives {
+    None,
+    First,
+    Second,
+}
+
+/// A simulator with its working memory.
+pub struct Worker {
+    simulator: Simulator,
+    model: Arc<CompiledModel>,
+    scratch: Scratch,
+}
+
+impl Worker {
+    /// A worker for `model`.
+    pub fn new(model: Arc<CompiledModel>, options: Options) -> Result<Self, SimulationError> {
+        Ok(Worker { simulator: Simulator::new(model.clone(), options)?, model, scratch: Scratch::default() })
+    }
+
+    /// Work done since the worker was made.
+    pub fn counts(&self) -> Counts {
+        self.simulator.counts()
+    }
+
+    /// Simulates the rows at `theta` (natural scale, all rows of the parameter table that belong to the model).
+    pub fn simulate(&mut self, rows: &Rows, theta: &[f64], directions: &[Direction], order: Derivatives) -> Result<Simulated, SimulationError> {
+        if rows.times.last().is_some_and(|t| !t.is_finite()) {
+            return Err(SimulationError::Unsupported { what: "a measurement at time inf (steady state)".into() });
+        }
+        let start = Start::new(&self.model, rows, theta, directions, order, &mut self.scratch);
+        let second = (order == Derivatives::Second).then(|| Second { pairs: &start.pairs, states: &start.state_second, parameters: &start.parameter_second });
+        let experiment = &self.model.experiments[rows.experiment];
+        let input = Input {
+            start: experiment.start,
+            states: &start.states,
+            parameters: &start.parameters,
+            changes: &experiment.changes,
+            directions: start.columns.len(),
+            state_seeds: &start.state_seeds,
+            parameter_seeds: &start.parameter_seeds,
+            second,
+        };
+        let trajectory = self.simulator.simulate(&input, &rows.times)?;
+        Ok(observe(&self.model, rows, &start, trajectory, &mut self.scratch))
+    }
+
+    /// States and observables are evaluated at `times` without derivatives: one vector of simulations per time, in the observables' order,
+    /// with all placeholders at the values of `placeholders[observable]`.
+    pub fn curves(&mut self, rows: &Rows, theta: &[f64], times: &[f64], wanted: &[(usize, Vec<Placeholder>)]) -> Result<Vec<Vec<(f64, f64)>>, SimulationError> {
+        let dense = Rows { times: times.to_vec(), rows: Vec::new(), ..rows.clone() };
+        let all: Vec<Row> = wanted
+            .iter()
+            .flat_map(|(observable, placeholders)| {
+                (0..times.len()).map(|time| Row {
+                    measurement: 0,
+                    observable: *observable,
+                    time,
+                    value: 0.0,
+                    distribution: NoiseDistribution::Normal,
+                    placeholders: placeholders.clone(),
+                })
+            })
+            .collect();
+        let s = self.simulate(&Rows { rows: all, ..dense }, theta, &[], Derivatives::None)?;
+        Ok(s.y.iter().copied().zip(s.sigma.iter().copied()).collect::<Vec<_>>().chunks(times.len().max(1)).map(<[_]>::to_vec).collect())
+    }
+}
+
+/// Initial values and seeds of one simulation.
+struct Start {
+    /// Number of all directions.
+    nd: usize,
+    /// Directions that have a column in the integrator.
+    columns: Vec<usize>,
+    /// Column of each direction.
+    column_of: Vec<Option<usize>>,
+    /// Pairs of columns.
+    pairs: Vec<(u32, u32)>,
+    /// Factor by which each direction was stretched so that its column is of the order of the states.
+    stretch: Vec<f64>,
+    order: Derivatives,
+    states: Vec<f64>,
+    parameters: Vec<f64>,
+    state_seeds: Vec<f64>,
+    /// np by columns, for the integrator.
+    parameter_seeds: Vec<f64>,
+    state_second: Vec<f64>,
+    parameter_second: Vec<f64>,
+    /// np by nd, all directions.
+    all_seeds: Vec<f64>,
+    /// np by all pairs of directions.
+    all_second: Vec<f64>,
+}
+
+fn pair_count(n: usize) -> usize {
+    n * (n + 1) / 2
+}
+
+/// Index of the pair (k, l), k <= l, among n directions.
+pub fn pair_index(n: usize, k: usize, l: usize) -> usize {
+    k * n - k * (k + 1) / 2 + l
+}
+
+impl Start {
+    fn new(model: &CompiledModel, rows: &Rows, theta: &[f64], directions: &[Direction], order: Derivatives, scratch: &mut Scratch) -> Self {
+        let (nx, np) = (model.states.len(), model.parameters.len());
+        let setup = &model.experiments[rows.experiment].setup;
+        let mut input = vec![0.0; np];
+        input[..model.theta].copy_from_slice(&theta[..model.theta]);
+        let arrays = [&[0.0][..], &[][..], &input[..], &[][..]];
+        let mut outputs = vec![0.0; np + nx];
+        setup.value.call(arrays, &mut outputs, scratch);
+        let nd = if order == Derivatives::None { 0 } else { directions.len() };
+        let directions = &directions[..nd];
+        let stretch: Vec<f64> = directions
+            .iter()
+            .map(|d| {
+                let factor = (theta[d.theta] / d.first).abs();
+                if factor.is_finite() && factor > 0.0 { factor } else { 1.0 }
+            })
+            .collect();
+        let columns: Vec<usize> = (0..nd).filter(|k| rows.reaching_states.binary_search(&directions[*k].theta).is_ok()).collect();
+        let mut column_of = vec![None; nd];
+        for (c, k) in columns.iter().enumerate() {
+            column_of[*k] = Some(c);
+        }
+        let ns = columns.len();
+        let mut pairs = Vec::new();
+        if order == Derivatives::Second {
+            for k in 0..ns as u32 {
+                pairs.extend((k..ns as u32).map(|l| (k, l)));
+            }
+        }
+        let mut seeds = vec![0.0; (np + nx) * nd];
+        let n_second = if order == Derivatives::Second { pair_count(nd) } else { 0 };
+        let mut second = vec![0.0; (np + nx) * n_second];
+        if nd > 0 {
+            // Several directions never move the same row of theta, so each derivative belongs to at most one direction.
+            let mut direction_of = vec![usize::MAX; np];
+            for (k, d) in directions.iter().enumerate() {
+                direction_of[d.theta] = k;
+            }
+            let mut values = vec![0.0; setup.dp.rows.len()];
+            setup.dp.kernel.call(arrays, &mut values, scratch);
+            for ((row, column), value) in setup.dp.rows.iter().zip(&setup.dp.columns).zip(&values) {
+                let k = direction_of[*column as usize];
+                if k < nd {
+                    seeds[*row as usize * nd + k] += value * directions[k].first * stretch[k];
+                    if n_second > 0 {
+                        second[*row as usize * n_second + pair_index(nd, k, k)] += value * directions[k].second * stretch[k] * stretch[k];
+                    }
+                }
+            }
+            if let (Some(tensor), true) = (&setup.second, n_second > 0) {
+                let mut values = vec![0.0; tensor.entries.len()];
+                tensor.kernel.call(arrays, &mut values, scratch);
+                for ([row, a, b], value) in tensor.entries.iter().zip(&values) {
+                    let (k, l) = (direction_of[*a as usize - nx], direction_of[*b as usize - nx]);
+                    if k < nd && l < nd {
+                        let (k, l) = (k.min(l), k.max(l));
+                        second[*row as usize * n_second + pair_index(nd, k, l)] +=
+                            value * directions[k].first * directions[l].first * stretch[k] * stretch[l];
+                    }
+                }
+            }
+        }
+        let pick = |source: &[f64], rows: std::ops::Range<usize>, stride: usize, chosen: &[usize]| -> Vec<f64> {
+            rows.flat_map(|r| chosen.iter().map(move |c| r * stride + c)).map(|i| source[i]).collect()
+        };
+        let chosen_pairs: Vec<usize> = pairs.iter().map(|(k, l)| pair_index(nd, columns[*k as usize], columns[*l as usize])).collect();
+        let parameter_seeds = pick(&seeds, 0..np, nd, &columns);
+        let state_seeds = pick(&seeds, np..np + nx, nd, &columns);
+        let parameter_second = pick(&second, 0..np, n_second, &chosen_pairs);
+        let state_second = pick(&second, np..np + nx, n_second, &chosen_pairs);
+        seeds.truncate(np * nd);
+        second.truncate(np * n_second);
+        let states = outputs.split_off(np);
+        Start {
+            nd,
+            columns,
+            column_of,
+            pairs,
+            stretch,
+            order,
+            states,
+            parameters: outputs,
+            state_seeds,
+            parameter_seeds,
+            state_second,
+            parameter_second,
+            all_seeds: seeds,
+            all_second: second,
+        }
+    }
+}
+
+/// Evaluates observable and noise of every row with derivatives.
+fn observe(model: &CompiledModel, rows: &Rows, start: &Start, trajectory: &Trajectory, scratch: &mut Scratch) -> Simulated {
+    let (nx, np, nd) = (model.states.len(), model.parameters.len(), start.nd);
+    let ns = start.columns.len();
+    let n_pairs = if start.order == Derivatives::Second { pair_count(nd) } else { 0 };
+    let n = rows.rows.len();
+    let mut result = Simulated {
+        y: vec![0.0; n],
+        sigma: vec![0.0; n],
+        dy: vec![0.0; n * nd],
+        ds: vec![0.0; n * nd],
+        dyy: vec![0.0; n * n_pairs],
+        dss: vec![0.0; n * n_pairs],
+    };
+    // Seeds of the parameters in the period at hand: those of the columns follow the integrator's.
+    let (mut seeds, mut second) = (start.all_seeds.clone(), start.all_second.clone());
+    let mut period = usize::MAX;
+    let mut x = vec![0.0; nx];
+    let mut buffer = Vec::new();
+    let mut q = Vec::new();
+    // In order of time, so that seeds are refreshed once per period.
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by_key(|r| rows.rows[*r].time);
+    for r in order {
+        let row = &rows.rows[r];
+        let block = trajectory.block(row.time);
+        let segment = trajectory.segment[row.time];
+        if segment != period {
+            period = segment;
+            refresh(&mut seeds, nd, &trajectory.parameter_seeds[segment], ns, &start.columns);
+            if n_pairs > 0 {
+                let chosen: Vec<usize> =
+                    start.pairs.iter().map(|(k, l)| pair_index(nd, start.columns[*k as usize], start.columns[*l as usize])).collect();
+                refresh(&mut second, n_pairs, &trajectory.parameter_second[segment], start.pairs.len(), &chosen);
+            }
+        }
+        let p = &trajectory.parameters[segment];
+        for i in 0..nx {
+            x[i] = block[i * trajectory.columns];
+        }
+        q.clear();
+        q.extend(row.placeholders.iter().map(|v| match v {
+            Placeholder::Number(value) => *value,
+            Placeholder::Parameter(j) => p[*j],
+        }));
+        let time = [rows.times[row.time]];
+        let arrays = [&time[..], &x[..], &p[..], &q[..]];
+        let f = &model.observables[row.observable];
+        let mut values = [0.0; 2];
+        f.value.call(arrays, &mut values, scratch);
+        result.y[r] = values[0];
+        result.sigma[r] = values[1];
+        if nd == 0 {
+            continue;
+        }
+        // d z_a / d xi_k for z = (x, p, q); None for a placeholder that is a number.
+        let parameter = |a: usize| match a.checked_sub(np) {
+            None => Some(a),
+            Some(k) => match row.placeholders.get(k) {
+                Some(Placeholder::Parameter(j)) => Some(*j),
+                _ => None,
+            },
+        };
+        let u = |a: usize, k: usize| {
+            if a < nx {
+                start.column_of[k].map_or(0.0, |c| block[a * trajectory.columns + 1 + c])
+            } else {
+                parameter(a - nx).map_or(0.0, |j| seeds[j * nd + k])
+            }
+        };
+        let first = first_derivatives(f, arrays, nx, &mut buffer, scratch);
+        for (output, a, value) in &first {
+            let target = if *output == 0 { &mut result.dy } else { &mut result.ds };
+            for k in 0..nd {
+                target[r * nd + k] += value * u(*a, k);
+            }
+        }
+        if n_pairs == 0 {
+            continue;
+        }
+        let u2 = |a: usize, k: usize, l: usize| {
+            if a < nx {
+                match (start.column_of[k], start.column_of[l]) {
+                    (Some(c), Some(d)) => block[a * trajectory.columns + 1 + ns + pair_index(ns, c.min(d), c.max(d))],
+                    _ => 0.0,
+                }
+            } else {
+                parameter(a - nx).map_or(0.0, |j| second[j * n_pairs + pair_index(nd, k, l)])
+            }
+        };
+        for (output, a, value) in &first {
+            let target = if *output == 0 { &mut result.dyy } else { &mut result.dss };
+            for k in 0..nd {
+                for l in k..nd {
+                    target[r * n_pairs + pair_index(nd, k, l)] += value * u2(*a, k, l);
+                }
+            }
+        }
+        if let Some(tensor) = &f.second {
+            buffer.resize(tensor.entries.len(), 0.0);
+            tensor.kernel.call(arrays, &mut buffer, scratch);
+            for ([output, a, b], value) in tensor.entries.iter().zip(&buffer) {
+                let target = if *output == 0 { &mut result.dyy } else { &mut result.dss };
+                let (a, b) = (*a as usize, *b as usize);
+                for k in 0..nd {
+                    for l in k..nd {
+                        let mut product = u(a, k) * u(b, l);
+                        if a != b {
+                            product += u(b, k) * u(a, l);
+                        }
+                        target[r * n_pairs + pair_index(nd, k, l)] += value * product;
+                    }
+                }
+            }
+        }
+    }
+    for r in 0..n {
+        for k in 0..nd {
+            result.dy[r * nd + k] /= start.stretch[k];
+            result.ds[r * nd + k] /= start.stretch[k];
+            if n_pairs > 0 {
+                for l in k..nd {
+                    let i = r * n_pairs + pair_index(nd, k, l);
+                    result.dyy[i] /= start.stretch[k] * start.stretch[l];
+                    result.dss[i] /= start.stretch[k] * start.stretch[l];
+                }
+            }
+        }
+    }
+    result
+}
+
+/// Copies the integrator's columns over those of all directions.
+fn refresh(all: &mut [f64], stride: usize, columns: &[f64], n: usize, chosen: &[usize]) {
+    if n == 0 {
+        return;
+    }
+    for (row, source) in all.chunks_mut(stride).zip(columns.chunks(n)) {
+        for (c, value) in chosen.iter().zip(source) {
+            row[*c] = *value;
+        }
+    }
+}
+
+/// All first derivatives of a function as (output, index in z, value).
+fn first_derivatives(f: &Function, arrays: [&[f64]; 4], nx: usize, buffer: &mut Vec<f64>, scratch: &mut Scratch) -> Vec<(u32, usize, f64)> {
+    let mut entries = Vec::with_capacity(f.dx.rows.len() + f.dp.rows.len());
+    for (kernel, shift) in [(&f.dx, 0), (&f.dp, nx)] {
+        buffer.resize(kernel.rows.len(), 0.0);
+        kernel.kernel.call(arrays, buffer, scratch);
+        entries.extend(kernel.rows.iter().zip(&kernel.columns).zip(buffer.iter()).map(|((r, c), v)| (*r, *c as usize + shift, *v)));
+    }
+    entries
+}
+
+/// Workers that are handed out to tasks and come back. A worker carries nothing from one task to the next that changes a result.
+pub struct Pool {
+    model: Arc<CompiledModel>,
+    options: Options,
+    free: Mutex<Vec<Worker>>,
+}
+
+impl Pool {
+    /// A pool for `model`; workers are made when they are first needed.
+    pub fn new(model: Arc<CompiledModel>, options: Options) -> Self {
+        Pool { model, options, free: Mutex::new(Vec::new()) }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<CompiledModel> {
+        &self.model
+    }
+
+    /// Runs `task` with a worker.
+    pub fn with<R>(&self, task: impl FnOnce(&mut Worker) -> R) -> Result<R, SimulationError> {
+        let waiting = self.free.lock().ok().and_then(|mut free| free.pop());
+        let mut worker = match waiting {
+            Some(worker) => worker,
+            None => Worker::new(self.model.clone(), self.options.clone())?,
+        };
+        let result = task(&mut worker);
+        if let Ok(mut free) = self.free.lock() {
+            free.push(worker);
+        }
+        Ok(result)
+    }
+
+    /// Work done by all workers together.
+    pub fn counts(&self) -> Counts {
+        let mut total = Counts::default();
+        if let Ok(free) = self.free.lock() {
+            free.iter().for_each(|w| total.add(&w.counts()));
+        }
+        total
+    }
+}
+
+/// Wraps a simulation failure with the experiment's and individual's name.
+pub fn failure(experiment: &str, individual: Option<&str>, source: SimulationError) -> EvaluationError {
+    EvaluationError::Simulation { experiment: experiment.to_string(), individual: individual.map(str::to_string), source }
+}

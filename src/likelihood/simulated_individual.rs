@@ -1,0 +1,112 @@
+//! The conditional likelihood of one individual's trajectory, by simulation.
+
+use super::coordinates::Coordinate;
+use super::individual::{Conditional, ConditionalOrder, ConditionalValue, Scope};
+use super::noise::density;
+use super::simulated::{Derivatives, Direction, Rows, Simulated, Worker, failure, pair_index};
+use super::EvaluationError;
+use nalgebra::{DMatrix, DVector};
+
+/// The rows of one individual given its parameter vector phi.
+pub struct SimulatedIndividual<'a> {
+    /// Simulates.
+    pub worker: &'a mut Worker,
+    /// The individual's measurements.
+    pub rows: &'a Rows,
+    /// The coordinates of phi.
+    pub coordinates: &'a [Coordinate],
+    /// Which coordinates random effects move.
+    pub random: &'a [bool],
+    /// Natural values of all rows of the parameter table; those of the coordinates are replaced by phi's.
+    pub natural: Vec<f64>,
+    /// Name of the experiment, for messages.
+    pub experiment: &'a str,
+    /// Name of the individual, for messages.
+    pub individual: &'a str,
+}
+
+impl SimulatedIndividual<'_> {
+    /// Simulates at `phi` with derivatives in the `chosen` coordinates.
+    pub fn simulate(&mut self, phi: &[f64], chosen: &[usize], order: Derivatives) -> Result<Simulated, EvaluationError> {
+        let directions: Vec<(f64, Direction)> = self.coordinates.iter().zip(phi).map(|(c, phi)| c.direction(*phi)).collect();
+        for (c, (value, _)) in self.coordinates.iter().zip(&directions) {
+            self.natural[c.theta] = *value;
+        }
+        let directions: Vec<Direction> = chosen.iter().map(|k| directions[*k].1).collect();
+        self.worker
+            .simulate(self.rows, &self.natural, &directions, order)
+            .map_err(|e| failure(self.experiment, Some(self.individual), e))
+    }
+}
+
+impl Conditional for SimulatedIndividual<'_> {
+    fn dimension(&self) -> usize {
+        self.coordinates.len()
+    }
+
+    fn evaluate(&mut self, phi: &[f64], order: ConditionalOrder, scope: Scope) -> Result<ConditionalValue, EvaluationError> {
+        let n = self.coordinates.len();
+        let chosen: Vec<usize> = match scope {
+            Scope::All => (0..n).collect(),
+            Scope::Random => (0..n).filter(|k| self.random[*k]).collect(),
+        };
+        let derivatives = match order {
+            ConditionalOrder::Value => Derivatives::None,
+            ConditionalOrder::Gradient | ConditionalOrder::GaussNewton => Derivatives::First,
+            ConditionalOrder::Hessian => Derivatives::Second,
+        };
+        let s = self.simulate(phi, &chosen, derivatives)?;
+        let nd = if derivatives == Derivatives::None { 0 } else { chosen.len() };
+        let n_pairs = nd * (nd + 1) / 2;
+        let mut value = 0.0;
+        let mut gradient = vec![0.0; nd];
+        let mut gauss_newton = vec![0.0; n_pairs];
+        let mut curvature = vec![0.0; n_pairs];
+        for (r, row) in self.rows.rows.iter().enumerate() {
+            let d = density(row.distribution, row.value, s.y[r], s.sigma[r])?;
+            value += d.value;
+            if nd == 0 {
+                continue;
+            }
+            let (dy, ds) = (&s.dy[r * nd..(r + 1) * nd], &s.ds[r * nd..(r + 1) * nd]);
+            for k in 0..nd {
+                gradient[k] += d.dy * dy[k] + d.ds * ds[k];
+            }
+            if order < ConditionalOrder::GaussNewton {
+                continue;
+            }
+            for k in 0..nd {
+                let (wy, ws) = (d.dyy * dy[k] + d.dys * ds[k], d.dys * dy[k] + d.dss * ds[k]);
+                for l in k..nd {
+                    gauss_newton[pair_index(nd, k, l)] += wy * dy[l] + ws * ds[l];
+                }
+            }
+            if order == ConditionalOrder::Hessian {
+                for i in 0..n_pairs {
+                    curvature[i] += d.dy * s.dyy[r * n_pairs + i] + d.ds * s.dss[r * n_pairs + i];
+                }
+            }
+        }
+        let full = |packed: &dyn Fn(usize) -> f64| {
+            let mut m = DMatrix::zeros(n, n);
+            for k in 0..nd {
+                for l in k..nd {
+                    let v = packed(pair_index(nd, k, l));
+                    m[(chosen[k], chosen[l])] = v;
+                    m[(chosen[l], chosen[k])] = v;
+                }
+            }
+            m
+        };
+        let mut all = DVector::zeros(if nd == 0 { 0 } else { n });
+        for (k, g) in chosen.iter().zip(&gradient) {
+            all[*k] = *g;
+        }
+        Ok(ConditionalValue {
+            value,
+            gradient: all,
+            gauss_newton: (order >= ConditionalOrder::GaussNewton).then(|| full(&|i| gauss_newton[i])),
+            hessian: (order == ConditionalOrder::Hessian).then(|| full(&|i| gauss_newton[i] + curvature[i])),
+        })
+    }
+}

@@ -1,0 +1,184 @@
+//! The parameter table (v1 "Parameter table", v2 "Parameter Table") and, with the same columns, the hyperparameter tables of
+//! the extension `nlme`.
+//!
+//! Estimation scale. Version 1 states it (`parameterScale`). Version 2 has none; what is estimated there on the natural
+//! logarithm is our decision: parameters that are estimated, with a positive lower and a finite upper bound. Such bounds say
+//! that the sign is known, and over the decades they usually span a step of the optimizer should be relative. All others are
+//! estimated as they are. Values and gradients per parameter are reported on the estimation scale; no likelihood depends on it.
+
+use super::table::{Cell, Table, show};
+use super::{Parameter, Prior, Scale, Version};
+use crate::diag::{Diagnostic, Diagnostics};
+
+/// Prior families of version 1 with their numbers of parameters. `parameterScaleUniform` is the default and means none.
+const PRIORS_V1: [(&str, usize); 8] = [
+    ("uniform", 2),
+    ("normal", 2),
+    ("laplace", 2),
+    ("logNormal", 2),
+    ("logLaplace", 2),
+    ("parameterScaleUniform", 2),
+    ("parameterScaleNormal", 2),
+    ("parameterScaleLaplace", 2),
+];
+
+/// Prior families of version 2 with their numbers of parameters.
+const PRIORS_V2: [(&str, usize); 11] = [
+    ("cauchy", 2),
+    ("chisquare", 1),
+    ("exponential", 1),
+    ("gamma", 2),
+    ("laplace", 2),
+    ("log-laplace", 2),
+    ("log-normal", 2),
+    ("log-uniform", 2),
+    ("normal", 2),
+    ("rayleigh", 1),
+    ("uniform", 2),
+];
+
+/// Reads the parameter tables; `hyper` marks the rows as hyperparameters of `nlme`. `complete` becomes false if a table
+/// cannot be read at all.
+pub fn read(tables: &[Table], version: Version, hyper: bool, complete: &mut bool, diagnostics: &mut Diagnostics) -> Vec<Parameter> {
+    tables.iter().flat_map(|table| read_table(table, version, hyper, complete, diagnostics)).collect()
+}
+
+fn read_table(table: &Table, version: Version, hyper: bool, complete: &mut bool, d: &mut Diagnostics) -> Vec<Parameter> {
+    let v1 = version == Version::V1;
+    let v2 = [("priorDistribution", "`priorDistribution` is PEtab v2, which has no `parameterScale`; this problem says format_version 1")];
+    let id = table.require("parameterId", &[], d);
+    let estimate = table.require("estimate", &[], d);
+    let scale = if v1 { table.require("parameterScale", &v2, d) } else { None };
+    let (Some(id), Some(estimate)) = (id, estimate) else {
+        *complete = false;
+        return Vec::new();
+    };
+    let lower = table.find("lowerBound");
+    let upper = table.find("upperBound");
+    let nominal = table.find("nominalValue");
+    let prior_columns = if v1 { ["objectivePriorType", "objectivePriorParameters"] } else { ["priorDistribution", "priorParameters"] };
+    let prior = prior_columns.map(|c| table.find(c));
+
+    let mut parameters = Vec::new();
+    for row in 0..table.rows() {
+        let cell = |column: usize| table.cell(row, Some(column));
+        let optional = |column: Option<usize>| table.cell(row, column);
+        let Some(name) = cell(id).id(d) else { continue };
+        let span = cell(id).span();
+        // A row with a mistake stays, so that the parameter is not reported as undefined elsewhere.
+        let estimate = read_estimate(&cell(estimate), version, d);
+        let fixed = estimate == Some(false);
+        let estimate = estimate.unwrap_or(false);
+        let mut bound = |column: Option<usize>, default: f64| {
+            let Ok(value) = optional(column).optional_number(d) else { return default };
+            if value.is_none() && estimate {
+                d.push(
+                    Diagnostic::error("P0113", format!("the estimated parameter `{name}` needs bounds"))
+                        .at(&optional(column).span(), if column.is_some() { "expected a number" } else { "the table has no column for this bound" })
+                        .help("`-inf` and `inf` are allowed in PEtab v2"),
+                );
+            }
+            value.filter(|v| !v.is_nan()).unwrap_or(default)
+        };
+        let (lower, upper) = (bound(lower, f64::NEG_INFINITY), bound(upper, f64::INFINITY));
+        let nominal_value = optional(nominal).optional_number(d);
+        let unreadable = nominal_value.is_err();
+        let nominal_value = nominal_value.unwrap_or(None).filter(|v| !v.is_nan());
+        if nominal_value.is_none() && fixed && !unreadable {
+            let place = optional(nominal).span();
+            d.push(
+                Diagnostic::error("P0114", format!("the parameter `{name}` is not estimated and has no nominal value"))
+                    .at(&place, "expected a number in `nominalValue`")
+                    .help("give the value, or estimate the parameter"),
+            );
+        }
+        if lower > upper {
+            d.push(
+                Diagnostic::error("P0115", format!("the lower bound of `{name}` is above its upper bound"))
+                    .at(&optional(table.find("lowerBound")).span(), format!("above {}", show(upper))),
+            );
+        }
+        let scale = match version {
+            Version::V1 => read_scale(&optional(scale), name, estimate, lower, d),
+            Version::V2 if estimate && lower > 0.0 && upper.is_finite() => Scale::Log,
+            Version::V2 => Scale::Lin,
+        };
+        if let Some(value) = nominal_value.filter(|v| estimate && lower <= upper && (*v < lower || *v > upper)) {
+            d.push(
+                Diagnostic::warning("P0509", format!("the nominal value of `{name}` is outside its bounds"))
+                    .at(&optional(nominal).span(), format!("{} is not within {} to {}", show(value), show(lower), show(upper))),
+            );
+        }
+        let prior = read_prior(prior.map(optional), version, (lower, upper), d);
+        parameters.push(Parameter { id: name.to_string(), scale, lower, upper, nominal: nominal_value, estimate, prior, hyper, span });
+    }
+    parameters
+}
+
+fn read_estimate(cell: &Cell, version: Version, d: &mut Diagnostics) -> Option<bool> {
+    // The empty word ends what a message lists; what follows is read as other tools write it.
+    const V1: [(&str, bool); 9] =
+        [("0", false), ("1", true), ("", false), ("0.0", false), ("1.0", true), ("true", true), ("false", false), ("True", true), ("False", false)];
+    const V2: [(&str, bool); 9] =
+        [("true", true), ("false", false), ("", false), ("True", true), ("False", false), ("TRUE", true), ("FALSE", false), ("1", true), ("0", false)];
+    let words = if version == Version::V1 { &V1 } else { &V2 };
+    match cell.word(words, d) {
+        Ok(None) => {
+            cell.empty(if version == Version::V1 { "0 or 1" } else { "true or false" }, d);
+            None
+        }
+        Ok(value) => value,
+        Err(_) => None,
+    }
+}
+
+fn read_scale(cell: &Cell, name: &str, estimate: bool, lower: f64, d: &mut Diagnostics) -> Scale {
+    let scale = cell.word(&[("lin", Scale::Lin), ("log", Scale::Log), ("log10", Scale::Log10)], d);
+    let Ok(scale) = scale.map(|s| s.unwrap_or(Scale::Lin)) else { return Scale::Lin };
+    if scale != Scale::Lin && estimate && lower < 0.0 {
+        d.push(
+            Diagnostic::error("P0116", format!("the parameter `{name}` is estimated on a logarithmic scale and may be negative"))
+                .at(&cell.span(), format!("its lower bound is {}", show(lower)))
+                .help("raise the lower bound above 0, or use the scale `lin`"),
+        );
+    } else if scale != Scale::Lin && estimate && lower == 0.0 {
+        d.push(
+            Diagnostic::warning("P0510", format!("the lower bound of `{name}` is 0, on the logarithmic scale minus infinity"))
+                .at(&cell.span(), "start points cannot be spread over an infinite range"),
+        );
+    }
+    scale
+}
+
+fn read_prior(cells: [Cell; 2], version: Version, bounds: (f64, f64), d: &mut Diagnostics) -> Option<Prior> {
+    let [family, values] = cells;
+    let families: &[(&str, usize)] = if version == Version::V1 { &PRIORS_V1 } else { &PRIORS_V2 };
+    let words: Vec<(&str, usize)> = families.to_vec();
+    let count = family.word(&words, d).ok()??;
+    if family.text() == "parameterScaleUniform" {
+        return None;
+    }
+    let span = family.span();
+    if values.is_missing() && version == Version::V1 && family.text() == "uniform" {
+        return Some(Prior { family: family.text().to_string(), parameters: vec![bounds.0, bounds.1], span });
+    }
+    let mut parameters = Vec::new();
+    for part in values.text().split(';').map(str::trim).filter(|p| !p.is_empty() && !values.is_missing()) {
+        match super::table::parse_number(part).filter(|v| !v.is_nan()) {
+            Some(value) => parameters.push(value),
+            None => {
+                values.not_a_number("numbers separated by semicolons", d);
+                return None;
+            }
+        }
+    }
+    if parameters.len() != count {
+        d.push(
+            Diagnostic::error("P0117", format!("the prior `{}` has {count} parameters, not {}", family.text(), parameters.len()))
+                .at(&values.span(), "expected numbers separated by semicolons")
+                .also(&span, "the prior"),
+        );
+        return None;
+    }
+    Some(Prior { family: family.text().to_string(), parameters, span })
+}
