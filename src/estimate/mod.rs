@@ -1,8 +1,18 @@
 //! Estimation: from an [`Objective`](crate::likelihood::Objective) to a [`Fit`]. Knows nothing of ODEs, cells or files.
+//!
+//! [`multistart`] draws starting points and runs [`trust_region`] from each; [`uncertainty`] describes the optimum;
+//! [`gradient_check`] compares derivatives with finite differences.
 
+mod curvature;
+pub mod gradient_check;
 pub mod multistart;
+mod reflective;
 pub mod trust_region;
 pub mod uncertainty;
+
+pub use gradient_check::{GradientCheck, Verdict, gradient_check};
+pub use multistart::{Control, MultistartOptions, Plateau, Progress, multistart, multistart_with, plateau, waterfall};
+pub use uncertainty::{Bound, ParameterUncertainty, Uncertainty, uncertainty};
 
 use std::time::Duration;
 

@@ -1,70 +1,256 @@
-//! Many optimisations from Latin hypercube points.
+//! Many local minimisations from Latin hypercube points. Starts share nothing, so the fit is the same bit for bit for any number of
+//! threads (unless a time limit or an interruption cuts it short).
 
-use super::trust_region::{self, minimise};
-use super::{Fit, Start};
-use crate::likelihood::{Objective, Order};
+use super::trust_region::{self, Iteration, minimise_with};
+use super::{Fit, Start, StopReason};
+use crate::likelihood::{Estimated, Objective};
+use crate::petab::Scale;
 use crate::random::{Purpose, latin_hypercube, stream, uniform};
-use rayon::prelude::*;
-use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Settings of a multi-start estimation.
+/// What to estimate from: together with the objective this determines the result.
 #[derive(Debug, Clone)]
 pub struct MultistartOptions {
-    /// Number of starts.
+    /// Number of starts, the nominal one included.
     pub starts: usize,
     /// Seed of the starting points.
     pub seed: u64,
-    /// Start 0 is the nominal point where it is finite.
+    /// Whether start 0 begins at the nominal values, where the problem gives all of them, instead of a random point.
     pub include_nominal: bool,
-    /// Settings of each optimisation.
+    /// Settings of each optimisation. Its time limit holds for each start.
     pub optimiser: trust_region::Options,
 }
 
 impl Default for MultistartOptions {
-    fn default() -> Self {
+    fn default() -> MultistartOptions {
         MultistartOptions { starts: 50, seed: 1, include_nominal: false, optimiser: trust_region::Options::default() }
     }
 }
 
-/// A starting point at which the objective has no value is drawn again at most this often.
-const REDRAWS: u64 = 50;
+/// How to run it.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// Threads over starts (at least 1).
+    pub threads: usize,
+    /// Time limit for all starts together. Starts not begun by then are in the fit as [`StopReason::Interrupted`].
+    pub time: Option<Duration>,
+    /// Starts of an earlier, killed run with the same problem and options; taken over by their index.
+    pub completed: Vec<Start>,
+}
 
-/// Half width, on the estimation scale, of the range of a starting value around the nominal one where a bound is infinite.
-const OPEN_RANGE: f64 = 5.0;
+impl Default for Control {
+    fn default() -> Control {
+        Control { threads: rayon::current_num_threads(), time: None, completed: Vec::new() }
+    }
+}
 
-/// Runs all starts on the current thread pool. The result is the same for any number of threads: points are keyed by (seed, start, draw),
-/// and every start has a memory of its own.
+/// How often a random starting point without a value of the objective is drawn again.
+pub const REDRAWS: u64 = 50;
+
+/// What happened, for displays and for saving finished starts. Comes from the thread of the start.
+#[derive(Debug, Clone, Copy)]
+pub enum Progress<'a> {
+    /// A start made an iteration.
+    Iteration {
+        /// Index of the start.
+        start: usize,
+        /// Its state.
+        state: Iteration,
+    },
+    /// A start ended.
+    Finished {
+        /// The start.
+        start: &'a Start,
+        /// Number of starts that have ended.
+        finished: usize,
+        /// Number of starts.
+        total: usize,
+    },
+}
+
+/// Runs all starts on as many threads as the current rayon pool has; `progress` is told of each that has ended. See
+/// [`multistart_with`].
 pub fn multistart<O: Objective>(objective: &O, options: &MultistartOptions, progress: &(dyn Fn(&Start) + Sync), stop: &AtomicBool) -> Fit {
-    let begin = Instant::now();
+    let finished = |event: Progress<'_>| {
+        if let Progress::Finished { start, .. } = event {
+            progress(start);
+        }
+    };
+    multistart_with(objective, options, &Control::default(), &finished, stop)
+}
+
+/// Runs all starts; [`Fit::starts`] is in order of the index whatever the order of completion. A random starting point where the
+/// objective has no value is replaced by a uniform one that depends on (seed, start, attempt) only, at most [`REDRAWS`] times.
+pub fn multistart_with<O: Objective>(
+    objective: &O,
+    options: &MultistartOptions,
+    control: &Control,
+    progress: &(dyn Fn(Progress<'_>) + Sync),
+    stop: &AtomicBool,
+) -> Fit {
+    let clock = Instant::now();
+    let points = starting_points(objective.parameters(), options);
+    let total = points.len();
+    let (next, finished) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let done: Mutex<Vec<Start>> = Mutex::new(Vec::with_capacity(total));
+    // Own threads rather than a pool of rayon: there, an objective that is parallel inside would pick up another start while it
+    // waits, and that start's time would count for both.
+    let work = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(point) = points.get(index) else { return };
+            let start = match control.completed.iter().find(|s| s.index == index) {
+                Some(start) => start.clone(),
+                None => {
+                    let start = one_start(objective, index, point, options, control.time.map(|limit| clock + limit), progress, stop);
+                    let finished = finished.fetch_add(1, Ordering::Relaxed) + 1;
+                    progress(Progress::Finished { start: &start, finished, total });
+                    start
+                }
+            };
+            // A poisoned lock only means that another start panicked; that panic is passed on when its thread is joined.
+            done.lock().unwrap_or_else(PoisonError::into_inner).push(start);
+        }
+    };
+    finished.store(control.completed.iter().filter(|s| s.index < total).count(), Ordering::Relaxed);
+    let threads = control.threads.clamp(1, total.max(1));
+    if threads == 1 {
+        work();
+    } else {
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(work);
+            }
+        });
+    }
+    let mut starts = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    starts.sort_by_key(|s| s.index);
+    Fit { starts, duration: clock.elapsed() }
+}
+
+/// One start with its redraws.
+fn one_start<O: Objective>(
+    objective: &O,
+    index: usize,
+    point: &[f64],
+    options: &MultistartOptions,
+    deadline: Option<Instant>,
+    progress: &(dyn Fn(Progress<'_>) + Sync),
+    stop: &AtomicBool,
+) -> Start {
     let parameters = objective.parameters();
-    let centre = |nominal: f64| if nominal.is_finite() { nominal } else { 0.0 };
-    let lower: Vec<f64> =
-        parameters.iter().map(|p| if p.lower.is_finite() { p.lower } else { centre(p.nominal).min(p.upper) - OPEN_RANGE }).collect();
-    let upper: Vec<f64> =
-        parameters.iter().map(|p| if p.upper.is_finite() { p.upper } else { centre(p.nominal).max(p.lower) + OPEN_RANGE }).collect();
-    let mut points = latin_hypercube(options.starts, &lower, &upper, options.seed);
-    if options.include_nominal && parameters.iter().all(|p| p.nominal.is_finite()) {
-        if let Some(first) = points.first_mut() {
-            *first = parameters.iter().map(|p| p.nominal).collect();
+    let nominal = index == 0 && begins_at_nominal(parameters, options);
+    let own_clock = Instant::now();
+    let mut point = point.to_vec();
+    let mut evaluations = 0;
+    for attempt in 0.. {
+        let rest = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if stop.load(Ordering::Relaxed) || rest.is_some_and(|rest| rest.is_zero()) {
+            break;
+        }
+        let own = options.optimiser.time.map(|limit| limit.saturating_sub(own_clock.elapsed()));
+        let local = trust_region::Options { time: [rest, own].into_iter().flatten().min(), ..options.optimiser.clone() };
+        let mut report = |state| progress(Progress::Iteration { start: index, state });
+        let mut start = minimise_with(objective, &point, &local, stop, &mut report);
+        evaluations += start.evaluations;
+        if start.initial_value.is_finite() || nominal || attempt >= REDRAWS {
+            start.index = index;
+            start.evaluations = evaluations;
+            start.duration = own_clock.elapsed();
+            return start;
+        }
+        // Attempts fill the lower 16 bits of the stream's index, starts the others.
+        let mut generator = stream(options.seed, Purpose::Redraws, ((index as u64) << 16) | attempt);
+        for (value, parameter) in point.iter_mut().zip(parameters) {
+            let (low, high) = range(parameter);
+            let u = uniform(&mut generator);
+            *value = (low * (1.0 - u) + high * u).clamp(low, high);
         }
     }
-    let starts = points
-        .into_par_iter()
-        .enumerate()
-        .map(|(index, mut point)| {
-            for draw in 0..REDRAWS {
-                let value = objective.evaluate(&point, Order::Value, &mut objective.memory());
-                if value.is_ok_and(|e| e.value.is_finite()) {
-                    break;
-                }
-                let mut rng = stream(options.seed, Purpose::Starts, (1 << 32) + index as u64 * REDRAWS + draw);
-                point = lower.iter().zip(&upper).map(|(a, b)| a + (b - a) * uniform(&mut rng)).collect();
-            }
-            let start = Start { index, ..minimise(objective, &point, &options.optimiser, stop) };
-            progress(&start);
-            start
-        })
-        .collect();
-    Fit { starts, duration: begin.elapsed() }
+    Start {
+        index,
+        initial: point.clone(),
+        initial_value: f64::INFINITY,
+        point,
+        value: f64::INFINITY,
+        gradient: Vec::new(),
+        gradient_norm: f64::INFINITY,
+        iterations: 0,
+        evaluations,
+        duration: own_clock.elapsed(),
+        stop: StopReason::Interrupted,
+        trace: Vec::new(),
+    }
+}
+
+/// Whether start 0 is the nominal point.
+fn begins_at_nominal(parameters: &[Estimated], options: &MultistartOptions) -> bool {
+    options.include_nominal && parameters.iter().all(|p| p.nominal.is_finite())
+}
+
+/// The starting points in order of their index, on the estimation scale. Random ones are one Latin hypercube over [`range`].
+pub fn starting_points(parameters: &[Estimated], options: &MultistartOptions) -> Vec<Vec<f64>> {
+    let (lower, upper): (Vec<f64>, Vec<f64>) = parameters.iter().map(range).unzip();
+    let nominal = begins_at_nominal(parameters, options) && options.starts > 0;
+    let mut points = Vec::with_capacity(options.starts);
+    if nominal {
+        points.push(parameters.iter().map(|p| p.nominal).collect());
+    }
+    points.extend(latin_hypercube(options.starts - points.len(), &lower, &upper, options.seed));
+    points
+}
+
+/// Where starting values of a parameter are drawn from (estimation scale): its bounds. In place of an infinite bound stands the
+/// nominal value (else the other bound, else 0) minus or plus three decades on a logarithmic scale, or max(1, |value|) on the
+/// linear one, moved where necessary to the allowed side of the finite bound.
+pub fn range(parameter: &Estimated) -> (f64, f64) {
+    let (lower, upper) = (parameter.lower, parameter.upper);
+    if lower.is_finite() && upper.is_finite() {
+        return (lower, upper);
+    }
+    let anchor = [parameter.nominal, lower, upper].into_iter().find(|v| v.is_finite()).unwrap_or(0.0).max(lower).min(upper);
+    let reach = match parameter.scale {
+        Scale::Log10 => 3.0,
+        Scale::Log => 3.0 * std::f64::consts::LN_10,
+        Scale::Lin => anchor.abs().max(1.0),
+    };
+    (lower.max(anchor - reach), upper.min(anchor + reach))
+}
+
+/// Starts with a value, as (index, value) in order of increasing value (equal values by index).
+pub fn waterfall(fit: &Fit) -> Vec<(usize, f64)> {
+    let mut values: Vec<(usize, f64)> = fit.starts.iter().filter(|s| s.value.is_finite()).map(|s| (s.index, s.value)).collect();
+    values.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+    values
+}
+
+/// How often the best value was found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Plateau {
+    /// Smallest objective.
+    pub best: f64,
+    /// Starts within 0.01 of it.
+    pub within_001: usize,
+    /// Starts within 0.1 of it.
+    pub within_01: usize,
+    /// Starts that ended at an optimum by their own judgement.
+    pub converged: usize,
+    /// Starts with a value.
+    pub valued: usize,
+}
+
+/// The plateau of the best value; None if no start has one. An optimum found by one start only may not be the global one.
+pub fn plateau(fit: &Fit) -> Option<Plateau> {
+    let values = waterfall(fit);
+    let best = values.first()?.1;
+    let within = |distance: f64| values.iter().filter(|(_, v)| v - best <= distance).count();
+    Some(Plateau {
+        best,
+        within_001: within(0.01),
+        within_01: within(0.1),
+        converged: fit.starts.iter().filter(|s| s.stop.converged()).count(),
+        valued: values.len(),
+    })
 }

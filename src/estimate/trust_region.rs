@@ -1,329 +1,363 @@
-//! Bounded trust-region reflective optimisation (Coleman and Li 1996, in the form of fides: Froehlich and Sorger 2022).
-//!
-//! Coordinates are scaled by the square root of their distance to the bound towards which they move, so that steps stay inside; a step
-//! that meets a bound is cut short, reflected or replaced by a gradient step, whichever the quadratic model likes best.
-//!
-//! Curvature: the Fisher information (Gauss-Newton) as long as it predicts well. When progress stalls although the gradient is not
-//! small, it is replaced for good by a BFGS matrix that starts from it (*hybrid*). Objectives without Fisher information use BFGS.
+//! Bounded trust-region reflective minimisation, after Coleman & Li (1996) as in fides (Fröhlich & Sorger 2022). The geometry of a
+//! step is in `reflective.rs`, the curvature in `curvature.rs`; here are the loop, the radius and the criteria to stop.
 
+use super::curvature::Approximation;
+use super::reflective::{Bounds, Step, best_step};
 use super::{Start, StopReason};
-use crate::likelihood::{Evaluation, EvaluationError, Objective, Order};
-use crate::linalg::trust_region_step;
-use nalgebra::{DMatrix, DVector};
+use crate::likelihood::{Evaluation, Objective, Order};
+use nalgebra::DVector;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Which curvature is used.
+/// Source of the model's curvature. Objectives without a Fisher information get BFGS in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Curvature {
-    /// Fisher information only.
+    /// Fisher information (Gauss-Newton): best where the model describes the data well.
     Fisher,
-    /// BFGS only.
+    /// BFGS updates from gradients; never asks for a Fisher information.
     Bfgs,
-    /// Fisher information first, BFGS when it stalls.
+    /// Symmetric rank-one updates from gradients, possibly indefinite.
+    Sr1,
+    /// Fisher information, with a structured BFGS correction for what it leaves out whenever the corrected model has predicted
+    /// the objective better (the switching rule of NL2SOL). The default: equal to Fisher where that works, faster where
+    /// residuals are large.
     #[default]
     Hybrid,
 }
 
-/// Settings of one optimisation.
+/// How to minimise.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Most iterations.
+    /// Curvature of the model.
+    pub curvature: Curvature,
+    /// Largest number of iterations (trial steps).
     pub max_iterations: usize,
-    /// Largest component of the scaled gradient at convergence.
+    /// Stop when no |g_i| min(1, distance to the bound that stops descent) exceeds this and the model promises less than the
+    /// function tolerance.
     pub gradient_tolerance: f64,
-    /// Converged when the objective changes by less than this times (1 + |objective|) in two accepted steps in a row.
-    pub function_tolerance: f64,
-    /// Converged when the trust region is smaller than this.
+    /// Absolute function tolerance.
+    pub function_absolute: f64,
+    /// Function tolerance relative to the objective. Steps in a row, not shortened by the radius, that neither promise nor bring
+    /// more than both tolerances together end the minimisation: two with Fisher information. With curvature learnt from steps,
+    /// which may not know a flat direction yet, it takes as many as there are parameters (3 to 20) and 1e-3 of the tolerance.
+    pub function_relative: f64,
+    /// Stop when no parameter moves by more than this times max(1, |x|).
     pub step_tolerance: f64,
+    /// Initial radius in affinely scaled variables (parameter / sqrt(distance to bound)).
+    pub initial_radius: f64,
     /// Time limit.
     pub time: Option<Duration>,
-    /// Curvature.
-    pub curvature: Curvature,
 }
 
 impl Default for Options {
-    fn default() -> Self {
+    fn default() -> Options {
         Options {
+            curvature: Curvature::Hybrid,
             max_iterations: 1000,
             gradient_tolerance: 1e-6,
-            function_tolerance: 1e-9,
-            step_tolerance: 1e-10,
+            function_absolute: 1e-8,
+            function_relative: 1e-11,
+            step_tolerance: 1e-13,
+            initial_radius: 1.0,
             time: None,
-            curvature: Curvature::Hybrid,
         }
     }
 }
 
-/// Iterations without visible progress after which the Fisher information is given up.
-const STALLED: usize = 5;
-
-struct Search<'a, O: Objective> {
-    objective: &'a O,
-    lower: Vec<f64>,
-    upper: Vec<f64>,
-    memory: O::Memory,
-    evaluations: usize,
+/// State after an iteration, for progress displays.
+#[derive(Debug, Clone, Copy)]
+pub struct Iteration {
+    /// Iterations so far.
+    pub iteration: usize,
+    /// Objective at the current point.
+    pub value: f64,
+    /// Optimality measure there, see [`Options::gradient_tolerance`].
+    pub gradient_norm: f64,
 }
 
-impl<O: Objective> Search<'_, O> {
-    fn evaluate(&mut self, x: &DVector<f64>) -> Result<Evaluation, EvaluationError> {
-        self.evaluations += 1;
-        let e = self.objective.evaluate(x.as_slice(), Order::Fisher, &mut self.memory)?;
-        let finite = e.value.is_finite() && e.gradient.iter().all(|g| g.is_finite());
-        let finite = finite && e.fisher.as_ref().is_none_or(|f| f.iter().all(|v| v.is_finite()));
-        if finite { Ok(e) } else { Err(EvaluationError::Density("the objective or its gradient is not a finite number".into())) }
-    }
+/// Radius factors and thresholds of Coleman & Li and fides.
+const SHRINK: f64 = 0.25;
+const GROW: f64 = 2.0;
+const POOR: f64 = 0.25;
+const GOOD: f64 = 0.75;
 
-    /// Coleman and Li's scaling: distance v to the bound the gradient points away from, and its derivative.
-    fn scaling(&self, x: &DVector<f64>, g: &DVector<f64>) -> (DVector<f64>, DVector<f64>) {
-        let n = x.len();
-        let (mut root, mut slope) = (DVector::from_element(n, 1.0), DVector::zeros(n));
-        for i in 0..n {
-            let bound = if g[i] < 0.0 { self.upper[i] } else { self.lower[i] };
-            if bound.is_finite() {
-                root[i] = (x[i] - bound).abs().sqrt();
-                slope[i] = 1.0;
-            }
-        }
-        (root, slope)
-    }
+/// Curvature learnt from steps underestimates what flat directions still offer; the function tolerance is smaller by this.
+const LEARNT: f64 = 1e-3;
 
-    /// Largest fraction (at most 1) of the step that stays within the bounds, and the coordinate that limits it.
-    fn room(&self, x: &DVector<f64>, step: &DVector<f64>) -> (f64, Option<usize>) {
-        let mut best = (1.0, None);
-        for i in 0..x.len() {
-            let bound = if step[i] > 0.0 { self.upper[i] } else { self.lower[i] };
-            if step[i] != 0.0 && bound.is_finite() {
-                let fraction = (bound - x[i]) / step[i];
-                if fraction < best.0 {
-                    best = (fraction.max(0.0), Some(i));
-                }
-            }
-        }
-        best
-    }
-}
-
-/// Minimises from `x0`. Failed evaluations shrink the trust region; only a failure at `x0` itself ends the search.
+/// Minimises `objective` from `x0` (moved into the bounds if outside). `stop` interrupts after the current evaluation. Never
+/// fails: [`Start::stop`] says how it ended, and [`Start::point`] is the best point seen. The index of the start is 0.
 pub fn minimise<O: Objective>(objective: &O, x0: &[f64], options: &Options, stop: &AtomicBool) -> Start {
-    let begin = Instant::now();
+    minimise_with(objective, x0, options, stop, &mut |_| {})
+}
+
+/// Like [`minimise`]; `progress` is called after every iteration.
+pub fn minimise_with<O: Objective>(
+    objective: &O,
+    x0: &[f64],
+    options: &Options,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(Iteration),
+) -> Start {
+    let clock = Instant::now();
     let parameters = objective.parameters();
-    let n = x0.len();
-    let mut search = Search {
-        objective,
-        lower: parameters.iter().map(|p| p.lower).collect(),
-        upper: parameters.iter().map(|p| p.upper).collect(),
-        memory: objective.memory(),
-        evaluations: 0,
+    let bounds = Bounds { lower: parameters.iter().map(|p| p.lower).collect(), upper: parameters.iter().map(|p| p.upper).collect() };
+    let x = bounds.clamp(&DVector::from_column_slice(x0));
+    let mut evaluator = Evaluator { objective, memory: objective.memory(), options, count: 0 };
+    let mut run = match evaluator.evaluate(&x) {
+        Ok(first) => Run::new(x.clone(), first, bounds, options),
+        Err(message) => {
+            return Start {
+                index: 0,
+                initial: x.as_slice().to_vec(),
+                initial_value: f64::INFINITY,
+                point: x.as_slice().to_vec(),
+                value: f64::INFINITY,
+                gradient: Vec::new(),
+                gradient_norm: f64::INFINITY,
+                iterations: 0,
+                evaluations: evaluator.count,
+                duration: clock.elapsed(),
+                stop: StopReason::Failed(message),
+                trace: Vec::new(),
+            };
+        }
     };
-    // The method needs a point strictly inside.
-    let mut x = DVector::from_fn(n, |i, _| inside(x0[i], search.lower[i], search.upper[i]));
-    let mut start = Start {
+    let initial_value = run.value;
+    let mut trace = Vec::new();
+    let reason = loop {
+        if stop.load(Ordering::Relaxed) || options.time.is_some_and(|limit| clock.elapsed() >= limit) {
+            break StopReason::Interrupted;
+        }
+        let step = best_step(&run.x, &run.gradient, &run.curvature.matrix(), &run.bounds, run.radius);
+        if let Some(reason) = run.stop_before(&step, options) {
+            break reason;
+        }
+        if trace.len() >= options.max_iterations {
+            break StopReason::Iterations;
+        }
+        let target = run.bounds.clamp(&(&run.x + &step.step));
+        let verdict = match evaluator.evaluate(&target) {
+            Ok(trial) => run.learn(target, trial, &step, options),
+            Err(message) => run.recover(message, &step, options),
+        };
+        trace.push(run.value);
+        progress(Iteration { iteration: trace.len(), value: run.value, gradient_norm: run.optimality() });
+        if let Some(reason) = verdict {
+            break reason;
+        }
+    };
+    if reason.converged() {
+        run.settle_on_bounds(&mut evaluator);
+    }
+    Start {
         index: 0,
         initial: x.as_slice().to_vec(),
-        initial_value: f64::INFINITY,
-        point: x.as_slice().to_vec(),
-        value: f64::INFINITY,
-        gradient: vec![f64::NAN; n],
-        gradient_norm: f64::NAN,
-        iterations: 0,
-        evaluations: 0,
-        duration: Duration::ZERO,
-        stop: StopReason::Iterations,
-        trace: Vec::new(),
-    };
-    let mut current = match search.evaluate(&x) {
-        Ok(e) => e,
-        Err(error) => {
-            start.stop = StopReason::Failed(error.to_string());
-            start.evaluations = search.evaluations;
-            start.duration = begin.elapsed();
-            return start;
-        }
-    };
-    start.initial_value = current.value;
-    start.trace.push(current.value);
-    let mut bfgs: Option<DMatrix<f64>> = match (options.curvature, &current.fisher) {
-        (Curvature::Fisher | Curvature::Hybrid, Some(_)) => None,
-        _ => Some(DMatrix::identity(n, n)),
-    };
-    let mut first_update = true;
-    let mut radius = f64::NAN;
-    let (mut small_changes, mut stalled) = (0, 0);
-    for iteration in 0..options.max_iterations {
-        start.iterations = iteration;
-        let (root, slope) = search.scaling(&x, &current.gradient);
-        let scaled_gradient = current.gradient.component_mul(&root);
-        if scaled_gradient.amax() < options.gradient_tolerance {
-            start.stop = StopReason::Gradient;
-            break;
-        }
-        if stop.load(Ordering::Relaxed) || options.time.is_some_and(|t| begin.elapsed() > t) {
-            start.stop = StopReason::Interrupted;
-            break;
-        }
-        if radius.is_nan() {
-            radius = DVector::from_fn(n, |i, _| x[i] / root[i]).norm().max(1.0);
-        }
-        let hessian = match (&bfgs, &current.fisher) {
-            (Some(b), _) => b.clone(),
-            (None, Some(f)) => f.clone(),
-            (None, None) => DMatrix::identity(n, n),
+        initial_value,
+        gradient_norm: run.optimality(),
+        point: run.x.as_slice().to_vec(),
+        value: run.value,
+        gradient: run.gradient.as_slice().to_vec(),
+        iterations: trace.len(),
+        evaluations: evaluator.count,
+        duration: clock.elapsed(),
+        stop: reason,
+        trace,
+    }
+}
+
+/// The objective with its memory and a counter.
+struct Evaluator<'a, O: Objective> {
+    objective: &'a O,
+    memory: O::Memory,
+    options: &'a Options,
+    count: usize,
+}
+
+impl<O: Objective> Evaluator<'_, O> {
+    /// Value, gradient and curvature at `x`. A value or gradient that is not finite is a failure like any other.
+    fn evaluate(&mut self, x: &DVector<f64>) -> Result<Evaluation, String> {
+        let order = match self.options.curvature {
+            Curvature::Fisher | Curvature::Hybrid => Order::Fisher,
+            Curvature::Bfgs | Curvature::Sr1 => Order::Gradient,
         };
-        // Scaled model: D H D + |g| dv on the diagonal.
-        let correction = DVector::from_fn(n, |i, _| current.gradient[i].abs() * slope[i]);
-        let mut scaled_hessian = DMatrix::from_fn(n, n, |i, j| root[i] * hessian[(i, j)] * root[j]);
-        for i in 0..n {
-            scaled_hessian[(i, i)] += correction[i];
+        self.count += 1;
+        let mut evaluation = self.objective.evaluate(x.as_slice(), order, &mut self.memory).map_err(|error| error.to_string())?;
+        if !evaluation.value.is_finite() {
+            return Err(format!("the objective is {}", evaluation.value));
         }
-        let scaled = choose_step(&search, &x, &root, &scaled_gradient, &scaled_hessian, radius);
-        let predicted = -(scaled_gradient.dot(&scaled) + 0.5 * scaled.dot(&(&scaled_hessian * &scaled)));
-        let length = scaled.norm();
-        let step = scaled.component_mul(&root);
-        let trial = DVector::from_fn(n, |i, _| inside(x[i] + step[i], search.lower[i], search.upper[i]));
-        let outcome = search.evaluate(&trial);
-        let mut accepted = None;
-        match outcome {
-            Ok(e) => {
-                let actual = current.value - e.value - 0.5 * scaled.dot(&scaled.component_mul(&correction));
-                let ratio = actual / predicted;
-                // Below the rounding error of the objective the ratio says nothing.
-                let noise = 1e-13 * (1.0 + current.value.abs());
-                if ratio < 0.25 && (current.value - e.value).abs() > noise {
-                    radius = radius.min(length) / 4.0;
-                } else if ratio > 0.75 && length > 0.9 * radius {
-                    radius *= 2.0;
-                }
-                if e.value < current.value || (e.value <= current.value + noise && e.gradient.norm() < current.gradient.norm()) {
-                    accepted = Some(e);
-                } else {
-                    radius = radius.min(length / 4.0);
-                }
-            }
-            Err(_) => radius = radius.min(length) / 4.0,
+        if evaluation.gradient.len() != x.len() {
+            return Err(format!("the gradient has {} entries for {} parameters", evaluation.gradient.len(), x.len()));
         }
-        if let Some(e) = accepted {
-            let change = current.value - e.value;
-            let moved = &trial - &x;
-            let turned = &e.gradient - &current.gradient;
-            if let Some(b) = &mut bfgs {
-                update_bfgs(b, &moved, &turned, first_update && current.fisher.is_none());
-                first_update = false;
-            }
-            stalled = if change < 1e-3 * predicted.max(1e-3 * (1.0 + current.value.abs())) { stalled + 1 } else { 0 };
-            if options.curvature == Curvature::Hybrid && bfgs.is_none() && stalled >= STALLED {
-                bfgs = e.fisher.clone().map(regular);
-                stalled = 0;
-            }
-            x = trial;
-            current = e;
-            start.trace.push(current.value);
-            small_changes = if change < options.function_tolerance * (1.0 + current.value.abs()) { small_changes + 1 } else { 0 };
-            if small_changes >= 2 {
-                start.stop = StopReason::Function;
-                break;
-            }
-        } else {
-            start.trace.push(current.value);
+        if let Some(i) = evaluation.gradient.iter().position(|g| !g.is_finite()) {
+            let id = self.objective.parameters().get(i).map_or("", |p| p.id.as_str());
+            return Err(format!("the derivative of the objective by `{id}` is {}", evaluation.gradient[i]));
         }
-        if radius < options.step_tolerance {
-            start.stop = StopReason::Step;
-            break;
-        }
+        evaluation.fisher = evaluation.fisher.filter(|f| f.shape() == (x.len(), x.len()) && crate::linalg::is_finite(f));
+        Ok(evaluation)
     }
-    let (root, _) = search.scaling(&x, &current.gradient);
-    start.gradient_norm = current.gradient.component_mul(&root.map(|r| r.min(1.0))).norm();
-    start.point = x.as_slice().to_vec();
-    start.value = current.value;
-    start.gradient = current.gradient.as_slice().to_vec();
-    start.evaluations = search.evaluations;
-    start.duration = begin.elapsed();
-    start
 }
 
-/// Moves a value strictly inside its bounds.
-fn inside(x: f64, lower: f64, upper: f64) -> f64 {
-    let width = if lower.is_finite() && upper.is_finite() { upper - lower } else { 1.0 };
-    let margin = 1e-10 * width;
-    let x = if lower.is_finite() { x.max(lower + margin) } else { x };
-    if upper.is_finite() { x.min(upper - margin) } else { x }
-}
-
-/// The best of the cut, the reflected and the gradient step under the quadratic model, in scaled coordinates.
-fn choose_step<O: Objective>(
-    search: &Search<O>,
-    x: &DVector<f64>,
-    root: &DVector<f64>,
-    g: &DVector<f64>,
-    h: &DMatrix<f64>,
+/// The current point and what is known there.
+struct Run {
+    x: DVector<f64>,
+    value: f64,
+    gradient: DVector<f64>,
+    curvature: Approximation,
+    bounds: Bounds,
     radius: f64,
-) -> DVector<f64> {
-    let model = |s: &DVector<f64>| g.dot(s) + 0.5 * s.dot(&(h * s));
-    // Steps keep this fraction of the way to a bound, closer to it as the gradient vanishes.
-    let keep = 0.95f64.max(1.0 - g.amax());
-    // Minimum of the model along a direction within the trust region and the bounds, starting at `from`.
-    let along = |from: &DVector<f64>, direction: &DVector<f64>| {
-        let (a, b) = (direction.dot(&(h * direction)), (g + h * from).dot(direction));
-        let base = x + from.component_mul(root);
-        let (fraction, hit) = search.room(&base, &direction.component_mul(root));
-        let bound = if hit.is_some() { keep * fraction } else { fraction };
-        // |from + t direction| <= radius
-        let (dd, fd, ff) = (direction.norm_squared(), from.dot(direction), from.norm_squared());
-        let reach = if dd > 0.0 { (-fd + (fd * fd + dd * (radius * radius - ff).max(0.0)).sqrt()) / dd } else { 0.0 };
-        let limit = bound.min(reach).max(0.0);
-        let best = if a > 0.0 { (-b / a).clamp(0.0, limit) } else { limit };
-        from + direction * best
-    };
-    let full = trust_region_step(g, h, radius);
-    let zero = DVector::zeros(g.len());
-    let (fraction, hit) = search.room(x, &full.component_mul(root));
-    let Some(hit) = hit else { return full };
-    let cut = &full * (keep * fraction);
-    // Reflection: go to the bound, then on with the limiting coordinate turned round.
-    let at_bound = &full * fraction * (1.0 - 1e-12);
-    let mut turned = full.clone();
-    turned[hit] = -turned[hit];
-    let reflected = along(&(&at_bound * keep), &turned);
-    // Steepest descent stretched to the radius.
-    let norm = g.norm();
-    let gradient = if norm > 0.0 { along(&zero, &(g * (-radius / norm))) } else { zero.clone() };
-    // With the coordinate at its bound held fixed, the others can still take their own full step.
-    let mut reduced_g = g.clone();
-    reduced_g[hit] = 0.0;
-    let mut reduced_h = h.clone();
-    for i in 0..g.len() {
-        if i != hit {
-            reduced_h[(i, hit)] = 0.0;
-            reduced_h[(hit, i)] = 0.0;
+    /// Trials in a row that brought and promised next to nothing, although the radius did not shorten the step.
+    small: usize,
+    /// The same, also counting steps that the radius shortened.
+    slow: usize,
+    /// Value at the last [`Run::fresh_look`], infinite before the first.
+    looked_at: f64,
+    /// Trial points without a value in a row.
+    failures: usize,
+    /// The last trial point without a value: the message, and how many trials ago.
+    last_failure: Option<(String, usize)>,
+}
+
+impl Run {
+    fn new(x: DVector<f64>, first: Evaluation, bounds: Bounds, options: &Options) -> Run {
+        let curvature = Approximation::new(options.curvature, x.len(), first.fisher);
+        let radius = options.initial_radius;
+        Run {
+            x,
+            value: first.value,
+            gradient: first.gradient,
+            curvature,
+            bounds,
+            radius,
+            small: 0,
+            slow: 0,
+            looked_at: f64::INFINITY,
+            failures: 0,
+            last_failure: None,
         }
     }
-    let mut held = trust_region_step(&reduced_g, &reduced_h, radius);
-    held[hit] = 0.0;
-    let held = along(&zero, &held);
-    [cut, reflected, gradient, held].into_iter().min_by(|a, b| model(a).total_cmp(&model(b))).unwrap_or(zero)
-}
 
-/// A positive definite matrix near a Fisher information, to start BFGS from.
-fn regular(fisher: DMatrix<f64>) -> DMatrix<f64> {
-    let floor = 1e-8 * fisher.diagonal().amax().max(1e-8);
-    let n = fisher.nrows();
-    fisher + DMatrix::identity(n, n) * floor
-}
+    fn optimality(&self) -> f64 {
+        self.bounds.optimality(&self.x, &self.gradient)
+    }
 
-/// BFGS update, skipped where the curvature along the step is not positive. The first update of an identity scales it first
-/// (Nocedal and Wright 2006, eq. 6.20).
-fn update_bfgs(b: &mut DMatrix<f64>, s: &DVector<f64>, y: &DVector<f64>, scale_first: bool) {
-    let sy = s.dot(y);
-    if sy <= 1e-12 * s.norm() * y.norm() {
-        return;
+    fn function_tolerance(&self, options: &Options) -> f64 {
+        let tolerance = options.function_absolute + options.function_relative * self.value.abs();
+        if self.curvature.is_local() { tolerance } else { LEARNT * tolerance }
     }
-    if scale_first {
-        *b *= y.norm_squared() / sy;
+
+    /// Whether the radius rather than the model or a bound decided the length of the step.
+    fn hindered(&self, step: &Step) -> bool {
+        step.scaled_norm > 0.9 * self.radius
     }
-    let bs = &*b * s;
-    let sbs = s.dot(&bs);
-    if sbs > 0.0 {
-        *b += y * y.transpose() / sy - &bs * bs.transpose() / sbs;
+
+    /// Criteria that need no evaluation.
+    fn stop_before(&self, step: &Step, options: &Options) -> Option<StopReason> {
+        let optimality = self.optimality();
+        if optimality <= options.gradient_tolerance && step.predicted <= self.function_tolerance(options) {
+            return Some(StopReason::Gradient);
+        }
+        if step.predicted <= 0.0 {
+            // The model sees no descent although the gradient is not small: only rounding can do that.
+            return Some(StopReason::Function);
+        }
+        let moved = (0..self.x.len()).any(|i| step.step[i].abs() > options.step_tolerance * self.x[i].abs().max(1.0));
+        (!moved).then(|| self.exhausted(StopReason::Step))
+    }
+
+    /// The reason to stop when steps have become too short: `reason`, unless points without a value have made them short.
+    fn exhausted(&self, reason: StopReason) -> StopReason {
+        match &self.last_failure {
+            Some((message, age)) if *age < 10 => StopReason::Failed(message.clone()),
+            _ => reason,
+        }
+    }
+
+    /// Judges a trial point with a value.
+    fn learn(&mut self, target: DVector<f64>, trial: Evaluation, step: &Step, options: &Options) -> Option<StopReason> {
+        self.failures = 0;
+        if let Some((_, age)) = &mut self.last_failure {
+            *age += 1;
+        }
+        let change = trial.value - self.value;
+        let ratio = (-change - step.scaling_term) / step.predicted;
+        let hindered = self.hindered(step);
+        let tolerance = self.function_tolerance(options);
+        let accepted = change < 0.0;
+        let (s, y) = (&target - &self.x, &trial.gradient - &self.gradient);
+        self.curvature.learn(&s, &y, change, &self.gradient, trial.fisher, accepted);
+        if ratio >= GOOD && hindered {
+            self.radius *= GROW;
+        } else if ratio <= POOR || ratio.is_nan() {
+            self.radius = (SHRINK * self.radius).min(SHRINK * step.scaled_norm);
+        }
+        let negligible = -change <= tolerance && step.predicted <= tolerance;
+        self.slow = if negligible { self.slow + 1 } else { 0 };
+        if accepted {
+            self.x = target;
+            self.value = trial.value;
+            self.gradient = trial.gradient;
+            self.small = if negligible && !hindered && ratio > POOR { self.small + 1 } else { 0 };
+        } else if negligible && (!hindered || self.small > 0) {
+            // A promise below the tolerance was not kept: noise, or curvature still to be learnt.
+            self.small += 1;
+        } else if step.predicted <= 16.0 * f64::EPSILON * self.value.abs() {
+            // A promise below rounding of the value can never be seen to be kept.
+            return Some(self.exhausted(StopReason::Function));
+        }
+        let enough = if self.curvature.is_local() { 2 } else { self.x.len().clamp(3, 20) };
+        let still = self.small >= enough;
+        if (!still && self.slow < 5 * enough) || self.fresh_look(options) {
+            return None;
+        }
+        Some(if still { StopReason::Function } else { self.exhausted(StopReason::Function) })
+    }
+
+    /// Where learnt curvature sees no progress although the gradient is not small, it may be the curvature that is wrong, left
+    /// over from another region: it is forgotten and the search goes on, unless the last such look has brought nothing.
+    fn fresh_look(&mut self, options: &Options) -> bool {
+        let doubtful = !self.curvature.is_local() && self.optimality() > 10.0 * options.gradient_tolerance;
+        if !doubtful || self.looked_at - self.value <= options.function_absolute {
+            return false;
+        }
+        self.looked_at = self.value;
+        self.curvature.forget();
+        self.radius = options.initial_radius;
+        (self.small, self.slow) = (0, 0);
+        true
+    }
+
+    /// After a trial point without a value: a smaller region, unless that has become pointless.
+    fn recover(&mut self, message: String, step: &Step, options: &Options) -> Option<StopReason> {
+        self.failures += 1;
+        self.last_failure = Some((message.clone(), 0));
+        self.radius = (SHRINK * self.radius).min(SHRINK * step.scaled_norm);
+        let longest = step.step.amax();
+        // A bound of the domain inside of the box: every step fails however short.
+        let short = longest <= options.step_tolerance || (self.failures >= 10 && longest <= 1e-8 * self.x.amax().max(1.0));
+        short.then_some(StopReason::Failed(message))
+    }
+
+    /// Interior steps only approach an active bound. At convergence parameters that are pressed against a near bound are put on it,
+    /// if that makes the objective no worse.
+    fn settle_on_bounds<O: Objective>(&mut self, evaluator: &mut Evaluator<'_, O>) {
+        let mut target = self.x.clone();
+        for i in 0..target.len() {
+            let bound = if self.gradient[i] > 0.0 { self.bounds.lower[i] } else { self.bounds.upper[i] };
+            let width = (self.bounds.upper[i] - self.bounds.lower[i]).min(1.0);
+            if self.gradient[i] != 0.0 && (target[i] - bound).abs() <= 1e-4 * width {
+                target[i] = bound;
+            }
+        }
+        if target == self.x {
+            return;
+        }
+        if let Ok(trial) = evaluator.evaluate(&target)
+            && trial.value <= self.value
+            && self.bounds.optimality(&target, &trial.gradient) <= self.optimality().max(evaluator.options.gradient_tolerance)
+        {
+            self.x = target;
+            self.value = trial.value;
+            self.gradient = trial.gradient;
+        }
     }
 }

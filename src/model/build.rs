@@ -709,8 +709,10 @@ impl<'a> Builder<'a> {
     fn report_unsupported(&mut self) {
         let Some(problem) = self.problem else { return };
         if let Some(m) = problem.measurements.iter().find(|m| m.time == f64::INFINITY) {
-            self.diagnostics
-                .push(Diagnostic::error("M0903", "measurements of a steady state (time `inf`) are not supported yet").at(&m.span, "first of them"));
+            self.diagnostics.push(
+                Diagnostic::error("M0903", "measurements of a steady state (time `inf`) are not supported yet")
+                    .at(&m.span, "first of them"),
+            );
         }
         let with_prior: Vec<_> = problem.parameters.iter().filter(|p| p.estimate && p.prior.is_some()).collect();
         if let Some(prior) = with_prior.first().and_then(|p| p.prior.as_ref()) {
