@@ -92,7 +92,6 @@
 //! | P0516 | warning: unknown hint |
 //! | P0517 | warning: a declared placeholder is not used |
 //!
-//! P0301 is kept for symbols of formulas that neither the model nor a table defines; the room `model` raises it.
 
 mod experiments;
 mod formula;
