@@ -226,6 +226,37 @@ fn switch_at_a_moving_threshold() {
     }
 }
 
+/// A clock that stops when the trigger fires shows the event time as a state. NLME.md O2: time and its derivatives by (log theta1, log theta2,
+/// log s, log c) to second order, from the closed form; tolerance 1e-8.
+#[test]
+fn event_time_of_the_conversion_reaction() {
+    let states = [("x1", "th2*x2 - th1*x1"), ("x2", "th1*x1 - th2*x2"), ("clock", "1 - fired")];
+    let m = model(&states, &["th1", "th2", "s", "c", "fired"], &[("fired", "s*x2 - c*th1/(th1 + th2)", false)]);
+    let initial = ["th1/(th1 + th2)", "th2/(th1 + th2)", "0"];
+    let directions = [Log(0), Log(1), Log(2), Log(3)];
+    let start = Start::new(&m, &initial, &[0.6, 0.2, 2.5, 1.8, 0.0], &directions, true);
+    let mut simulator = Simulator::new(m, tight()).unwrap();
+    let trajectory = simulator.simulate(&start.input(&[]), &[2.0]).unwrap();
+    let oracle = [
+        1.084375709630904,
+        -0.18828178222317787,
+        -0.896093927407726,
+        -45.0 / 14.0,
+        45.0 / 14.0,
+        -1.4683591088884111,
+        1.6566408911115889,
+        2.4107142857142856,
+        -2.4107142857142856,
+        -0.760546963703863,
+        0.8035714285714286,
+        -0.8035714285714286,
+        11.479591836734693,
+        -11.479591836734693,
+        11.479591836734693,
+    ];
+    close("event time", &trajectory.block(0)[2 * trajectory.columns..], &oracle, 1e-8, 1e-8);
+}
+
 /// Switching rates, a curved condition in two states and a kink, against differences.
 #[test]
 fn second_order_over_switches_by_differences() {
