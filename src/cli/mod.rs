@@ -14,7 +14,6 @@ mod series;
 mod simulate;
 
 use clap::{Parser, Subcommand};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Exit status of the command.
@@ -125,6 +124,6 @@ fn fail(status: Status, message: impl std::fmt::Display) -> Status {
 }
 
 /// Reports that a file could not be written.
-fn cannot_write(path: &PathBuf, error: &std::io::Error) -> Status {
+fn cannot_write(path: &std::path::Path, error: &std::io::Error) -> Status {
     fail(Status::Files, format_args!("cannot write {}: {error}", path.display()))
 }

@@ -81,6 +81,15 @@ impl FixedEffects {
     }
 }
 
+/// What one experiment adds to the objective.
+struct ExperimentPart {
+    value: f64,
+    /// Estimated parameters that the experiment depends on; gradient and Fisher information are by these.
+    chosen: Vec<usize>,
+    gradient: Vec<f64>,
+    fisher: Option<DMatrix<f64>>,
+}
+
 impl Objective for FixedEffects {
     type Memory = ();
 
@@ -94,7 +103,7 @@ impl Objective for FixedEffects {
         let natural = self.map.natural(x);
         let n = x.len();
         let derivatives = if order == Order::Value { Derivatives::None } else { Derivatives::First };
-        let parts: Vec<Result<(f64, Vec<usize>, Vec<f64>, Option<DMatrix<f64>>), EvaluationError>> = self
+        let parts: Vec<Result<ExperimentPart, EvaluationError>> = self
             .experiments
             .par_iter()
             .map(|rows| {
@@ -127,7 +136,7 @@ impl Objective for FixedEffects {
                         }
                     }
                 }
-                Ok((value, chosen, gradient, fisher))
+                Ok(ExperimentPart { value, chosen, gradient, fisher })
             })
             .collect();
         // Summed in order of the experiments, so that the result does not depend on the number of threads.
@@ -137,7 +146,7 @@ impl Objective for FixedEffects {
             fisher: (order == Order::Fisher).then(|| DMatrix::zeros(n, n)),
         };
         for part in parts {
-            let (value, chosen, gradient, fisher) = part?;
+            let ExperimentPart { value, chosen, gradient, fisher } = part?;
             evaluation.value += value;
             for (k, g) in chosen.iter().zip(&gradient) {
                 evaluation.gradient[*k] += g;

@@ -347,7 +347,7 @@ impl Population {
         let omega = self.covariance.evaluate(&natural)?;
         let chain = Chain::new(map, natural.len());
         memory.warm.resize(self.individuals.len(), WarmStart::default());
-        let search = order > Order::Value && memory.gradients % SEARCH_ANEW == 0;
+        let search = order > Order::Value && memory.gradients.is_multiple_of(SEARCH_ANEW);
         memory.gradients += usize::from(order > Order::Value);
         let terms: Vec<Result<IndividualPart, EvaluationError>> = self
             .individuals

@@ -17,6 +17,9 @@ use rayon::prelude::*;
 /// Nodes that one task simulates.
 const NODES_PER_TASK: usize = 16;
 
+/// Values at one node and their Jacobian by phi.
+type NodeResult = Result<(Vec<f64>, DMatrix<f64>), EvaluationError>;
+
 /// The population rows of one experiment.
 pub struct PopulationRows {
     experiment: String,
@@ -179,7 +182,7 @@ impl PopulationRows {
         let tasks: Vec<usize> = (0..self.nodes.len()).step_by(NODES_PER_TASK).collect();
         let order = if derivatives { Derivatives::First } else { Derivatives::None };
         let fail = |e| failure(&self.experiment, None, e);
-        let results: Vec<Result<(Vec<f64>, DMatrix<f64>), EvaluationError>> = tasks
+        let results: Vec<NodeResult> = tasks
             .par_iter()
             .flat_map_iter(|first| {
                 let nodes = *first..(*first + NODES_PER_TASK).min(self.nodes.len());

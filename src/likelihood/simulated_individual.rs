@@ -100,8 +100,9 @@ impl Conditional for SimulatedIndividual<'_> {
                 }
             }
             if order == ConditionalOrder::Hessian {
-                for i in 0..n_pairs {
-                    curvature[i] += d.dy * s.dyy[r * n_pairs + i] + d.ds * s.dss[r * n_pairs + i];
+                let second = |values: &[f64], i: usize| values[r * n_pairs + i];
+                for (i, c) in curvature.iter_mut().enumerate() {
+                    *c += d.dy * second(&s.dyy, i) + d.ds * second(&s.dss, i);
                 }
             }
         }

@@ -773,7 +773,7 @@ fn fold_constants(system: &mut OdeSystem, keep: &FxHashSet<String>) {
     let flags: FxHashSet<usize> = system.switches.iter().map(|s| s.flag).collect();
     let mut values = FxHashMap::default();
     let mut stays = vec![true; system.parameters.len()];
-    for j in system.theta..system.parameters.len() {
+    for (j, stays) in stays.iter_mut().enumerate().skip(system.theta) {
         if changed.contains(&j) || flags.contains(&j) || keep.contains(&system.parameters[j].id) {
             continue;
         }
@@ -781,7 +781,7 @@ fn fold_constants(system: &mut OdeSystem, keep: &FxHashSet<String>) {
         let same_everywhere = system.experiments.iter().all(|e| e.parameters[j] == first);
         if same_everywhere && system.graph.constant_value(first).is_some_and(|v| !v.is_nan()) {
             values.insert(system.parameters[j].symbol, first);
-            stays[j] = false;
+            *stays = false;
         }
     }
     let new_index: Vec<usize> = stays

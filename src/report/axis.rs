@@ -97,7 +97,7 @@ pub fn linear_ticks(low: f64, high: f64, count: usize) -> Vec<(f64, String)> {
             let value = (first + i as f64) * step;
             let label = if value == 0.0 {
                 "0".to_owned()
-            } else if largest >= 1e6 || largest < 1e-3 {
+            } else if !(1e-3..1e6).contains(&largest) {
                 // As many digits as tell neighbours apart.
                 typeset(value, ((largest / step).log10().ceil().max(0.0) as usize + 1).min(12))
             } else {

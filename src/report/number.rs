@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(typeset(1e12, 3), "10¹²");
         assert_eq!(typeset(f64::NEG_INFINITY, 3), "−∞");
         assert_eq!(objective(1204.31749, 3), "1204.317");
-        assert_eq!(seconds(3.14), "3.1 s");
+        assert_eq!(seconds(3.12), "3.1 s");
         assert_eq!(seconds(3725.2), "1:02:05 h");
     }
 }

@@ -288,10 +288,10 @@ fn fit_figures(results: &RunResults) -> Vec<Figure> {
             drawings: group.panels,
         });
     }
-    if fits.n_groups > n {
-        if let Some(last) = figures.last_mut() {
-            last.how.push_str(&format!(" {} further groups of trajectories are left out; the table has them all.", fits.n_groups - n));
-        }
+    if fits.n_groups > n
+        && let Some(last) = figures.last_mut()
+    {
+        last.how.push_str(&format!(" {} further groups of trajectories are left out; the table has them all.", fits.n_groups - n));
     }
     if !fits.panels.is_empty() {
         let some = match fits.n_panels - fits.panels.len() {
