@@ -39,7 +39,7 @@ pub struct Arguments {
     /// Stop each start after this many iterations
     #[arg(long, default_value_t = 1000)]
     max_iterations: usize,
-    /// Stop after this many seconds with what there is
+    /// Stop each start after this many seconds with what it has
     #[arg(long, value_name = "SECONDS")]
     time: Option<f64>,
     /// Leave out standard errors
