@@ -609,10 +609,9 @@ proptest! {
     }
 }
 
-/// Tens of thousands of nodes: a chain of 500 states, its Jacobian and one long sum, in well under the test's patience.
+/// A chain of 500 states, its Jacobian and the gradient of one long sum.
 #[test]
 fn large_graphs() {
-    let start = std::time::Instant::now();
     let mut graph = Graph::new();
     let states: Vec<ExprId> = (0..500).map(|i| graph.symbol(&format!("x{i}"))).collect();
     let rates: Vec<ExprId> = (0..500)
@@ -638,5 +637,6 @@ fn large_graphs() {
     for symbol in graph.symbols_of(&[total]) {
         graph.derivative(total, symbol);
     }
-    assert!(start.elapsed().as_secs() < 10, "{:?} for {} nodes", start.elapsed(), graph.len());
+    // Derivatives share their parts: the whole gradient of the sum stays within a few hundred nodes a symbol.
+    assert!(graph.len() < 1_000_000, "{} nodes", graph.len());
 }

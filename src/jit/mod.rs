@@ -28,8 +28,13 @@ impl Layout {
         Self::default()
     }
 
-    /// Places `symbol` at `offset` of input array `array` (below [`ARRAYS`]).
+    /// Places `symbol` at `offset` of input array `array`.
+    ///
+    /// # Panics
+    /// If `array` is not below [`ARRAYS`] or `offset` not below 2^28: machine code addresses places by 32-bit byte offsets.
     pub fn place(&mut self, symbol: SymbolId, array: usize, offset: usize) {
+        assert!(array < ARRAYS, "input array {array} of a kernel");
+        assert!(offset < 1 << 28, "offset {offset} of a kernel's input");
         self.places.insert(symbol, (array as u8, offset as u32));
     }
 }
