@@ -10,7 +10,6 @@ use super::simulated::{Derivatives, Direction, Placeholder, Pool, Row, Rows, fai
 use super::snapshot::{SnapshotMeasurement, snapshot_density};
 use super::{Evaluation, EvaluationError, Order};
 use crate::petab::{self, DataKind, Nlme, NoiseDistribution, Override, PopulationStatistic, Problem};
-use crate::random::{SOBOL_DIMENSIONS, sobol_normal};
 use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 
@@ -161,17 +160,8 @@ impl PopulationRows {
             }
         }
         let dimension = coordinates.effects.len();
-        let nodes = match Nodes::tensor_points(dimension) {
-            Some(points) => Nodes::gauss_hermite(dimension, points),
-            None if dimension > SOBOL_DIMENSIONS => {
-                return Err(format!("population rows that {dimension} random effects reach ({SOBOL_DIMENSIONS} are supported)"));
-            }
-            None => {
-                let n = nlme.defaults.population_nodes.unwrap_or(options.nodes);
-                let seed = nlme.defaults.seed.unwrap_or(options.seed);
-                Nodes::from_normal_scores(DMatrix::from_vec(dimension, n, sobol_normal(n, dimension, seed)))
-            }
-        };
+        let n = nlme.defaults.population_nodes.unwrap_or(options.nodes);
+        let nodes = Nodes::new(dimension, n, nlme.defaults.seed.unwrap_or(options.seed));
         Ok(PopulationRows { experiment: problem.experiments[experiment].id.clone(), rows, coordinates, nodes, terms })
     }
 

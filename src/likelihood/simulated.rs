@@ -71,23 +71,25 @@ impl Rows {
     }
 }
 
-fn row(model: &CompiledModel, problem: &Problem, index: usize, times: &[f64]) -> Row {
-    let m: &Measurement = &problem.measurements[index];
+/// Values of the placeholders of a measurement, in the observable's order.
+pub fn placeholders(model: &CompiledModel, m: &Measurement) -> Vec<Placeholder> {
     let place = |o: &Override| match o {
         Override::Number(value) => Placeholder::Number(*value),
         // Building the model has checked that the name is a parameter.
-        Override::Id(id, _) => match model.parameters.iter().position(|p| p == id) {
-            Some(j) => Placeholder::Parameter(j),
-            None => Placeholder::Number(f64::NAN),
-        },
+        Override::Id(id, _) => model.parameters.iter().position(|p| p == id).map_or(Placeholder::Number(f64::NAN), Placeholder::Parameter),
     };
+    m.observable_parameters.iter().chain(&m.noise_parameters).map(place).collect()
+}
+
+fn row(model: &CompiledModel, problem: &Problem, index: usize, times: &[f64]) -> Row {
+    let m: &Measurement = &problem.measurements[index];
     Row {
         measurement: index,
         observable: m.observable,
         time: times.iter().position(|t| t.total_cmp(&m.time).is_eq()).unwrap_or(0),
         value: m.value,
         distribution: problem.observables[m.observable].distribution,
-        placeholders: m.observable_parameters.iter().chain(&m.noise_parameters).map(place).collect(),
+        placeholders: placeholders(model, m),
     }
 }
 
