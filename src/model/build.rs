@@ -219,7 +219,7 @@ impl<'a> Builder<'a> {
             kinds.insert(&r.id, Kind::Reaction);
             for reference in r.reactants.iter().chain(&r.products) {
                 if let Some(id) = &reference.id {
-                    kinds.insert(id, Kind::Stoichiometry(reference.stoichiometry));
+                    kinds.insert(id, Kind::Stoichiometry(reference.stoichiometry.unwrap_or(1.0)));
                 }
             }
         }
@@ -356,8 +356,9 @@ impl<'a> Builder<'a> {
         let mut terms = Vec::new();
         if !species.boundary {
             for reaction in &self.model.reactions {
-                let coefficient: f64 = reaction.products.iter().filter(|s| s.species == id).map(|s| s.stoichiometry).sum::<f64>()
-                    - reaction.reactants.iter().filter(|s| s.species == id).map(|s| s.stoichiometry).sum::<f64>();
+                let coefficient: f64 =
+                    reaction.products.iter().filter(|s| s.species == id).map(|s| s.stoichiometry.unwrap_or(1.0)).sum::<f64>()
+                        - reaction.reactants.iter().filter(|s| s.species == id).map(|s| s.stoichiometry.unwrap_or(1.0)).sum::<f64>();
                 if coefficient != 0.0 {
                     let rate = self.entity(&reaction.id, Some(&reaction.span))?;
                     let coefficient = self.graph.constant(coefficient);

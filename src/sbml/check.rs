@@ -3,7 +3,7 @@
 
 use super::model::{Model, SpeciesReference};
 use super::read::{Draft, Mention, Target, TargetKind};
-use super::xml::{Reader, Unsupported};
+use super::xml::Reader;
 use crate::diag::{Diagnostic, Span};
 use crate::expr::{Ast, AstKind};
 use indexmap::IndexMap;
@@ -17,9 +17,15 @@ enum Kind {
     Function,
     Reaction,
     SpeciesReference,
+    Event,
 }
 
 impl Kind {
+    /// Whether formulas may use the name.
+    fn has_value(self) -> bool {
+        !matches!(self, Kind::Function | Kind::Event)
+    }
+
     fn words(self) -> &'static str {
         match self {
             Kind::Compartment => "a compartment",
@@ -28,6 +34,7 @@ impl Kind {
             Kind::Function => "a function",
             Kind::Reaction => "a reaction",
             Kind::SpeciesReference => "a species reference",
+            Kind::Event => "an event",
         }
     }
 }
@@ -42,6 +49,8 @@ pub(super) fn check(reader: &mut Reader<'_>, draft: &Draft) {
     participants(reader, draft, &names);
     targets(reader, draft, &names);
     one_setter(reader, &draft.targets);
+    event_targets(reader, &draft.model);
+    conversion_factors(reader, draft);
     constant_targets(reader, draft);
     changed_by_reactions(reader, draft);
     stoichiometries(reader, draft);
@@ -59,6 +68,7 @@ fn identifiers<'m>(reader: &mut Reader<'_>, model: &'m Model) -> Names<'m> {
         .chain(model.parameters.iter().map(|p| (&p.id, Kind::Parameter, &p.span)))
         .chain(model.functions.iter().map(|f| (&f.id, Kind::Function, &f.span)))
         .chain(model.reactions.iter().map(|r| (&r.id, Kind::Reaction, &r.span)))
+        .chain(model.events.iter().filter_map(|e| Some((e.id.as_ref()?, Kind::Event, &e.span))))
         .chain(references.filter_map(|r| Some((r.id.as_ref()?, Kind::SpeciesReference, &r.span))));
     for (id, kind, span) in all {
         match names.entry(id.as_str()) {
@@ -122,18 +132,12 @@ fn participants(reader: &mut Reader<'_>, draft: &Draft, names: &Names<'_>) {
     }
 }
 
-/// What a rule or an initial assignment sets exists and has a value to set (20801, 20901, 20902).
+/// What a rule, initial assignment or event sets exists and has a value to set (20801, 20901, 20902, 21211).
 fn targets(reader: &mut Reader<'_>, draft: &Draft, names: &Names<'_>) {
     for target in &draft.targets {
         let what = target.kind.words();
         let label = match names.get(target.name.as_str()) {
-            Some((Kind::Compartment | Kind::Species | Kind::Parameter, _)) => continue,
-            Some((Kind::SpeciesReference, _)) => {
-                if target.has_formula {
-                    reader.unsupported(Unsupported::VariableStoichiometry, &target.name, target.span.clone());
-                }
-                continue;
-            }
+            Some((Kind::Compartment | Kind::Species | Kind::Parameter | Kind::SpeciesReference, _)) => continue,
             Some((kind, _)) => format!("this is {}", kind.words()),
             None => "no compartment, species or parameter has this id".to_owned(),
         };
@@ -146,8 +150,8 @@ fn targets(reader: &mut Reader<'_>, draft: &Draft, names: &Names<'_>) {
     }
 }
 
-/// At most one rule sets a variable (10304), at most one initial assignment (10305), and not both an assignment rule
-/// and an initial assignment (20803).
+/// At most one rule sets a variable (10304), at most one initial assignment (10305), and an assignment rule excludes an
+/// initial assignment (20803) and an event (21212).
 fn one_setter(reader: &mut Reader<'_>, targets: &[Target]) {
     let mut first: FxHashMap<(&str, bool), &Target> = FxHashMap::default();
     for target in targets.iter().filter(|t| t.has_formula) {
@@ -157,6 +161,7 @@ fn one_setter(reader: &mut Reader<'_>, targets: &[Target]) {
             TargetKind::InitialAssignment => &[false],
             TargetKind::AssignmentRule => &[false, true],
             TargetKind::RateRule => &[true],
+            TargetKind::Event => continue,
         };
         if let Some(other) = places.iter().find_map(|place| first.get(&(target.name.as_str(), *place))) {
             reader.push(
@@ -171,20 +176,66 @@ fn one_setter(reader: &mut Reader<'_>, targets: &[Target]) {
             first.insert((target.name.as_str(), *place), target);
         }
     }
+    for target in targets.iter().filter(|t| t.has_formula && t.kind == TargetKind::Event) {
+        let rule = first.get(&(target.name.as_str(), true)).filter(|rule| rule.kind == TargetKind::AssignmentRule);
+        if let Some(rule) = rule {
+            reader.push(
+                Diagnostic::error("S0113", format!("an event sets `{}`, which an assignment rule sets at all times", target.name))
+                    .at(&target.span, "by this event assignment")
+                    .also(&rule.span, "and by this assignment rule")
+                    .help("keep one of the two"),
+            );
+        }
+    }
 }
 
-/// What a rule sets is not declared constant (20903, 20904).
+/// An event sets a variable at most once (10306).
+fn event_targets(reader: &mut Reader<'_>, model: &Model) {
+    for event in &model.events {
+        let mut first: FxHashMap<&str, &Span> = FxHashMap::default();
+        for assignment in &event.assignments {
+            if let Some(other) = first.insert(&assignment.variable, &assignment.span) {
+                reader.push(
+                    Diagnostic::error("S0114", format!("an event sets `{}` twice", assignment.variable))
+                        .at(&assignment.span, "second assignment")
+                        .also(other, "first assignment"),
+                );
+            }
+        }
+    }
+}
+
+/// Conversion factors are constant parameters (20216, 20617).
+fn conversion_factors(reader: &mut Reader<'_>, draft: &Draft) {
+    for Mention { by, name, span } in &draft.factors {
+        let parameter = draft.model.parameters.iter().find(|p| p.id == *name);
+        let diagnostic = match parameter {
+            Some(parameter) if parameter.constant => continue,
+            Some(parameter) => Diagnostic::error("S0115", format!("the conversion factor `{name}` of {by} is not constant"))
+                .at(span, "expected a constant parameter")
+                .also(&parameter.span, "declared here"),
+            None => Diagnostic::error("S0115", format!("the conversion factor `{name}` of {by} is not a parameter"))
+                .at(span, "no parameter has this id")
+                .suggest(name, draft.model.parameters.iter().map(|p| p.id.as_str())),
+        };
+        reader.push(diagnostic);
+    }
+}
+
+/// What a rule or event sets is not declared constant (20903, 20904, 21212).
 fn constant_targets(reader: &mut Reader<'_>, draft: &Draft) {
     let model = &draft.model;
+    let references = model.reactions.iter().flat_map(|r| r.reactants.iter().chain(&r.products));
     let constant: FxHashMap<&str, &Span> = (model.compartments.iter().filter(|c| c.constant).map(|c| (c.id.as_str(), &c.span)))
         .chain(model.species.iter().filter(|s| s.constant).map(|s| (s.id.as_str(), &s.span)))
         .chain(model.parameters.iter().filter(|p| p.constant).map(|p| (p.id.as_str(), &p.span)))
+        .chain(references.filter(|r| r.constant).filter_map(|r| Some((r.id.as_deref()?, &r.span))))
         .collect();
     for target in draft.targets.iter().filter(|t| t.has_formula && t.kind != TargetKind::InitialAssignment) {
         if let Some(declaration) = constant.get(target.name.as_str()) {
             reader.push(
-                Diagnostic::error("S0106", format!("a rule sets `{}`, which is constant", target.name))
-                    .at(&target.span, format!("expected something variable in this {}", target.kind.words()))
+                Diagnostic::error("S0106", format!("the {} for `{}` sets something constant", target.kind.words(), target.name))
+                    .at(&target.span, "expected something variable")
                     .also(declaration, "declared here")
                     .help(format!("write constant=\"false\" where `{}` is declared", target.name)),
             );
@@ -196,7 +247,8 @@ fn constant_targets(reader: &mut Reader<'_>, draft: &Draft) {
 fn changed_by_reactions(reader: &mut Reader<'_>, draft: &Draft) {
     let model = &draft.model;
     let species: FxHashMap<&str, _> = model.species.iter().filter(|s| !s.boundary).map(|s| (s.id.as_str(), s)).collect();
-    let rules = draft.targets.iter().filter(|t| t.has_formula && t.kind != TargetKind::InitialAssignment);
+    let is_rule = |t: &&Target| t.has_formula && matches!(t.kind, TargetKind::AssignmentRule | TargetKind::RateRule);
+    let rules = draft.targets.iter().filter(is_rule);
     let rules: FxHashMap<&str, &Target> = rules.map(|t| (t.name.as_str(), t)).collect();
     let mut reported = FxHashSet::default();
     for reaction in &model.reactions {
@@ -252,14 +304,20 @@ fn formulas(reader: &mut Reader<'_>, draft: &Draft, names: &Names<'_>) {
     let assignments = (model.initial_assignments.iter().map(|a| (a, "initial assignment")))
         .chain(model.assignment_rules.iter().map(|a| (a, "assignment rule")))
         .chain(model.rate_rules.iter().map(|a| (a, "rate rule")));
-    let mut scopes: Vec<Scope<'_>> = assignments
-        .map(|(a, what)| Scope {
-            formula: &a.formula,
-            owner: format!("the {what} for `{}`", a.variable),
-            locals: Vec::new(),
-            closed: false,
-        })
-        .collect();
+    let open = |formula, owner| Scope { formula, owner, locals: Vec::new(), closed: false };
+    let mut scopes: Vec<Scope<'_>> = assignments.map(|(a, what)| open(&a.formula, format!("the {what} for `{}`", a.variable))).collect();
+    scopes.extend(model.algebraic_rules.iter().map(|r| open(&r.formula, "an algebraic rule".to_owned())));
+    scopes.extend(model.constraints.iter().map(|c| open(&c.condition, "a constraint".to_owned())));
+    for event in &model.events {
+        let name = event.id.as_ref().map_or_else(|| "an event".to_owned(), |id| format!("event `{id}`"));
+        let parts = [(Some(&event.trigger), "trigger"), (event.delay.as_ref(), "delay"), (event.priority.as_ref(), "priority")];
+        scopes.extend(parts.into_iter().filter_map(|(formula, what)| Some(open(formula?, format!("the {what} of {name}")))));
+        scopes.extend(event.assignments.iter().map(|a| open(&a.formula, format!("the assignment to `{}` of {name}", a.variable))));
+    }
+    for reference in model.reactions.iter().flat_map(|r| r.reactants.iter().chain(&r.products)) {
+        let math = reference.stoichiometry_math.as_ref();
+        scopes.extend(math.map(|formula| open(formula, format!("the stoichiometry of `{}`", reference.species))));
+    }
     for function in &model.functions {
         scopes.push(Scope {
             formula: &function.body,
@@ -299,18 +357,19 @@ fn formulas(reader: &mut Reader<'_>, draft: &Draft, names: &Names<'_>) {
 }
 
 fn is_defined(scope: &Scope<'_>, names: &Names<'_>, name: &str) -> bool {
-    scope.locals.contains(&name) || (!scope.closed && names.get(name).is_some_and(|(kind, _)| *kind != Kind::Function))
+    scope.locals.contains(&name) || (!scope.closed && names.get(name).is_some_and(|(kind, _)| kind.has_value()))
 }
 
 fn undefined_name(reader: &mut Reader<'_>, scope: &Scope<'_>, names: &Names<'_>, name: &str, span: &Span) {
     let label = if scope.closed { "not an argument of the function" } else { "nothing in the model has this id" };
-    let globals = names.iter().filter(|(_, (kind, _))| !scope.closed && *kind != Kind::Function).map(|(name, _)| *name);
+    let globals = names.iter().filter(|(_, (kind, _))| !scope.closed && kind.has_value()).map(|(name, _)| *name);
     let candidates = scope.locals.iter().copied().chain(globals);
     let mut diagnostic =
         Diagnostic::error("S0110", format!("{} uses an undefined symbol `{name}`", scope.owner)).at(span, label).suggest(name, candidates);
     if let Some((kind, place)) = names.get(name) {
         diagnostic = diagnostic.also(place, format!("this is {}", kind.words())).help(match kind {
             Kind::Function => format!("a function needs arguments: <apply> <ci> {name} </ci> … </apply>"),
+            Kind::Event => "an event has no value".to_owned(),
             _ => format!("functions see their arguments only; make `{name}` an argument"),
         });
     } else if matches!(name, "time" | "t" | "Time") {

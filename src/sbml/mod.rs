@@ -18,18 +18,22 @@
 //! | S0009 | An attribute does not hold a number. |
 //! | S0010 | An attribute is neither true nor false. |
 //! | S0011 | An element has more than one formula. |
+//! | S0012 | An event has no trigger. |
 //! | S0101 | An identifier is used twice. |
 //! | S0102 | A species or reaction is placed in an unknown compartment. |
 //! | S0103 | A reaction refers to an unknown species. |
-//! | S0104 | A rule or initial assignment sets something that does not exist or has no value. |
+//! | S0104 | A rule, initial assignment or event sets something that does not exist or has no value. |
 //! | S0105 | A variable is set twice by rules and initial assignments. |
-//! | S0106 | A rule sets something constant. |
+//! | S0106 | A rule or event sets something constant. |
 //! | S0107 | A reaction changes a species that is constant or set by a rule. |
 //! | S0108 | A function calls itself. |
 //! | S0109 | A species has both an initial amount and an initial concentration. |
 //! | S0110 | A formula uses an undefined symbol. |
 //! | S0111 | A function is called with a wrong number of arguments. |
 //! | S0112 | A formula calls an unknown function. |
+//! | S0113 | An event sets what an assignment rule sets. |
+//! | S0114 | An event sets a variable twice. |
+//! | S0115 | A conversion factor is not a constant parameter. |
 //! | S0201 | An element cannot stand in a formula. |
 //! | S0202 | An operator has a wrong number of arguments. |
 //! | S0203 | A `cn` does not hold a number. |
@@ -38,18 +42,11 @@
 //! | S0206 | A `ci` does not hold an identifier. |
 //! | S0207 | A formula is built wrongly: an element is empty, doubled or out of place. |
 //! | S0208 | A formula string of level 1 cannot be read. |
-//! | S0801 | Warning: constraints are ignored. |
 //! | S0802 | Note: a package that does not change the meaning of the model is ignored. |
 //! | S0803 | Warning: an attribute is unknown and ignored. |
 //! | S0804 | Warning: a rule, kinetic law or function without formula is ignored. |
 //! | S0805 | Warning: a stoichiometry is missing and taken as 1. |
-//! | S0901 | Not supported yet: events. |
-//! | S0902 | Not supported yet: algebraic rules. |
-//! | S0903 | Not supported yet: fast reactions. |
-//! | S0904 | Not supported yet: conversion factors. |
 //! | S0905 | Not supported yet: packages that change the meaning of the model. |
-//! | S0906 | Not supported yet: computed stoichiometries (level 2). |
-//! | S0907 | Not supported yet: stoichiometries set by rules or initial assignments. |
 
 mod check;
 mod infix;

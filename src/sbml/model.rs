@@ -3,7 +3,8 @@
 use crate::diag::{Source, Span};
 use crate::expr::Ast;
 
-/// A model. Defaults of older levels are filled in; what is absent in the file is `None`.
+/// A model. Defaults of older levels are filled in; what is absent in the file is `None`. Hierarchical models (package comp)
+/// are flattened. Ranges in formulas are byte ranges of the source of their item's `span`.
 #[derive(Debug, Clone)]
 pub struct Model {
     /// The file.
@@ -12,6 +13,8 @@ pub struct Model {
     pub level_version: (u32, u32),
     /// Model id (may be empty).
     pub id: String,
+    /// Parameter by which the extents of reactions are multiplied for every species that has no factor of its own (level 3).
+    pub conversion_factor: Option<String>,
     /// Compartments.
     pub compartments: Vec<Compartment>,
     /// Species.
@@ -26,8 +29,14 @@ pub struct Model {
     pub assignment_rules: Vec<Assignment>,
     /// Rate rules.
     pub rate_rules: Vec<Assignment>,
+    /// Algebraic rules: the formula is 0 at all times.
+    pub algebraic_rules: Vec<AlgebraicRule>,
+    /// Constraints: conditions under which the model is to be trusted.
+    pub constraints: Vec<Constraint>,
     /// Reactions.
     pub reactions: Vec<Reaction>,
+    /// Events.
+    pub events: Vec<Event>,
 }
 
 /// A compartment.
@@ -62,6 +71,8 @@ pub struct Species {
     pub boundary: bool,
     /// Whether the value is constant.
     pub constant: bool,
+    /// Parameter by which the extents of reactions are multiplied for this species (level 3).
+    pub conversion_factor: Option<String>,
     /// Place of the element's id.
     pub span: Span,
 }
@@ -79,7 +90,7 @@ pub struct Parameter {
     pub span: Span,
 }
 
-/// A function definition. The ranges in the tree are byte ranges of the file.
+/// A function definition.
 #[derive(Debug, Clone)]
 pub struct FunctionDefinition {
     /// Identifier.
@@ -97,9 +108,52 @@ pub struct FunctionDefinition {
 pub struct Assignment {
     /// Target identifier.
     pub variable: String,
-    /// Formula; the ranges in the tree are byte ranges of the file.
+    /// Formula.
     pub formula: Ast,
     /// Place of the target's name.
+    pub span: Span,
+}
+
+/// An algebraic rule.
+#[derive(Debug, Clone)]
+pub struct AlgebraicRule {
+    /// What is 0.
+    pub formula: Ast,
+    /// Place of the element.
+    pub span: Span,
+}
+
+/// A constraint.
+#[derive(Debug, Clone)]
+pub struct Constraint {
+    /// Condition that should hold.
+    pub condition: Ast,
+    /// Text of its message, without markup (may be empty).
+    pub message: String,
+    /// Place of the element.
+    pub span: Span,
+}
+
+/// An event. Events without a trigger formula never happen and are not listed.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Identifier, where it has one.
+    pub id: Option<String>,
+    /// The event happens when this condition becomes true.
+    pub trigger: Ast,
+    /// Value of the condition just before the start (level 3; true in older levels).
+    pub initial_value: bool,
+    /// Whether the event is executed even if the condition becomes false before (level 3; true in older levels).
+    pub persistent: bool,
+    /// Time between trigger and execution.
+    pub delay: Option<Ast>,
+    /// Among simultaneous executions those of greater priority come first (level 3).
+    pub priority: Option<Ast>,
+    /// Whether the assigned values are computed when the event is triggered (true) or executed (false).
+    pub values_from_trigger_time: bool,
+    /// What is set.
+    pub assignments: Vec<Assignment>,
+    /// Place of the element's id, or of its tag.
     pub span: Span,
 }
 
@@ -112,8 +166,10 @@ pub struct Reaction {
     pub reactants: Vec<SpeciesReference>,
     /// Products.
     pub products: Vec<SpeciesReference>,
-    /// Rate in substance per time; `None` where the file has no kinetic law or no math.
+    /// Rate in substance per time (extent per time in level 3); `None` where the file has no kinetic law or no math.
     pub rate: Option<Ast>,
+    /// Whether the reaction is so fast that it is in equilibrium at all times (level 3 version 1 and older).
+    pub fast: bool,
     /// Parameters that shadow global names in the rate.
     pub local_parameters: Vec<Parameter>,
     /// Place of the element's id.
@@ -127,8 +183,12 @@ pub struct SpeciesReference {
     pub id: Option<String>,
     /// Species id.
     pub species: String,
-    /// Stoichiometric coefficient; 1 (with a warning) where level 3 has none.
-    pub stoichiometry: f64,
+    /// Stoichiometric coefficient, where the file gives a number (levels 1 and 2: or no formula, then 1).
+    pub stoichiometry: Option<f64>,
+    /// Stoichiometric coefficient as a formula (level 2).
+    pub stoichiometry_math: Option<Ast>,
+    /// Whether nothing changes the coefficient during a simulation (level 3; true in older levels).
+    pub constant: bool,
     /// Place of the species name.
     pub span: Span,
 }

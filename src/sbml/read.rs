@@ -3,7 +3,9 @@
 use super::check;
 use super::infix;
 use super::mathml::{self, MATHML};
-use super::model::{Assignment, Compartment, FunctionDefinition, Model, Parameter, Reaction, Species, SpeciesReference};
+use super::model::{
+    AlgebraicRule, Assignment, Compartment, Constraint, Event, FunctionDefinition, Model, Parameter, Reaction, Species, SpeciesReference,
+};
 use super::xml::{Element, Reader, Unsupported};
 use crate::diag::{Diagnostic, Diagnostics, Severity, Source, Span};
 use crate::expr::Ast;
@@ -28,8 +30,10 @@ pub(super) struct Draft {
     pub(super) placements: Vec<Mention>,
     /// Species named by reactions.
     pub(super) participants: Vec<Mention>,
-    /// Targets of rules and initial assignments.
+    /// Targets of rules, initial assignments and events.
     pub(super) targets: Vec<Target>,
+    /// Parameters named as conversion factors.
+    pub(super) factors: Vec<Mention>,
     /// Functions that are declared without a body.
     pub(super) functions_without_body: Vec<String>,
     /// Species references of level 3 without a stoichiometry.
@@ -44,7 +48,7 @@ pub(super) struct Mention {
     pub(super) span: Span,
 }
 
-/// The variable that a rule or initial assignment sets.
+/// The variable that a rule, initial assignment or event sets.
 pub(super) struct Target {
     pub(super) kind: TargetKind,
     pub(super) name: String,
@@ -58,6 +62,7 @@ pub(super) enum TargetKind {
     InitialAssignment,
     AssignmentRule,
     RateRule,
+    Event,
 }
 
 impl TargetKind {
@@ -66,6 +71,7 @@ impl TargetKind {
             TargetKind::InitialAssignment => "initial assignment",
             TargetKind::AssignmentRule => "assignment rule",
             TargetKind::RateRule => "rate rule",
+            TargetKind::Event => "event assignment",
         }
     }
 }
@@ -187,14 +193,12 @@ fn packages(reader: &mut Reader<'_>, root: Element<'_>) {
 fn model(reader: &mut Reader<'_>, node: Element<'_>) -> Draft {
     reader.vocabulary(node);
     let id = reader.attribute(node, if reader.level == 1 { "name" } else { "id" }).map_or("", |(id, _)| id).to_owned();
-    if let Some((factor, span)) = reader.attribute(node, "conversionFactor") {
-        reader.unsupported(Unsupported::ConversionFactor, factor, span);
-    }
     let mut draft = Draft {
         model: Model {
             source: reader.source.clone(),
             level_version: (reader.level, reader.version),
             id,
+            conversion_factor: None,
             compartments: Vec::new(),
             species: Vec::new(),
             parameters: Vec::new(),
@@ -202,14 +206,19 @@ fn model(reader: &mut Reader<'_>, node: Element<'_>) -> Draft {
             initial_assignments: Vec::new(),
             assignment_rules: Vec::new(),
             rate_rules: Vec::new(),
+            algebraic_rules: Vec::new(),
+            constraints: Vec::new(),
             reactions: Vec::new(),
+            events: Vec::new(),
         },
         placements: Vec::new(),
         participants: Vec::new(),
         targets: Vec::new(),
+        factors: Vec::new(),
         functions_without_body: Vec::new(),
         missing_stoichiometries: Vec::new(),
     };
+    draft.model.conversion_factor = conversion_factor(reader, node, "the model", &mut draft.factors);
     for item in reader.items(node, "listOfFunctionDefinitions") {
         function(reader, item, &mut draft);
     }
@@ -234,16 +243,10 @@ fn model(reader: &mut Reader<'_>, node: Element<'_>) -> Draft {
         reaction(reader, item, &mut draft);
     }
     for item in reader.items(node, "listOfEvents") {
-        let (name, span) = reader.attribute(item, "id").unwrap_or_else(|| ("", reader.tag(item)));
-        reader.unsupported(Unsupported::Event, name, span);
+        event(reader, item, &mut draft);
     }
-    if let Some(item) = reader.items(node, "listOfConstraints").first() {
-        let span = reader.tag(*item);
-        reader.push(
-            Diagnostic::warning("S0801", "constraints are ignored")
-                .at(&span, "not checked in simulations")
-                .help("a constraint does not change the solution; it only says when to distrust it"),
-        );
+    for item in reader.items(node, "listOfConstraints") {
+        constraint(reader, item, &mut draft);
     }
     if reader.level == 1 {
         fill_in_constancy(&mut draft);
@@ -291,21 +294,36 @@ fn species(reader: &mut Reader<'_>, node: Element<'_>, draft: &mut Draft) {
                 .also(&amount, "the other"),
         );
     }
-    if let Some((factor, span)) = reader.attribute(node, "conversionFactor") {
-        reader.unsupported(Unsupported::ConversionFactor, factor, span);
-    }
+    let conversion_factor = conversion_factor(reader, node, &by, &mut draft.factors);
     let default = default_before_level_3(reader, false);
     let only_substance_units = reader.boolean(node, "hasOnlySubstanceUnits", default);
     let boundary = reader.boolean(node, "boundaryCondition", default);
     let constant = reader.boolean(node, "constant", default);
     let Some((id, span)) = reader.id(node) else { return };
-    let mut item =
-        Species { id, compartment: String::new(), initial_amount, initial_concentration, only_substance_units, boundary, constant, span };
+    let mut item = Species {
+        id,
+        compartment: String::new(),
+        initial_amount,
+        initial_concentration,
+        only_substance_units,
+        boundary,
+        constant,
+        conversion_factor,
+        span,
+    };
     if let Some((name, span)) = compartment {
         item.compartment.clone_from(&name);
         draft.placements.push(Mention { by, name, span });
     }
     draft.model.species.push(item);
+}
+
+/// The parameter that attribute `conversionFactor` names (level 3).
+fn conversion_factor(reader: &mut Reader<'_>, node: Element<'_>, by: &str, factors: &mut Vec<Mention>) -> Option<String> {
+    reader.attribute(node, "conversionFactor")?;
+    let (name, span) = reader.identifier(node, "conversionFactor")?;
+    factors.push(Mention { by: by.to_owned(), name: name.clone(), span });
+    Some(name)
 }
 
 fn parameter(reader: &mut Reader<'_>, node: Element<'_>) -> Option<Parameter> {
@@ -364,8 +382,10 @@ fn rule(reader: &mut Reader<'_>, node: Element<'_>, draft: &mut Draft) {
         "assignmentRule" => return assignment(reader, node, "variable", TargetKind::AssignmentRule, draft),
         "rateRule" => return assignment(reader, node, "variable", TargetKind::RateRule, draft),
         "algebraicRule" => {
+            reader.vocabulary(node);
             let span = reader.tag(node);
-            return reader.unsupported(Unsupported::AlgebraicRule, "", span);
+            let rule = formula(reader, node).1.map(|formula| AlgebraicRule { formula, span });
+            return draft.model.algebraic_rules.extend(rule);
         }
         "parameterRule" => "name",
         "compartmentVolumeRule" => "compartment",
@@ -387,21 +407,83 @@ fn assignment(reader: &mut Reader<'_>, node: Element<'_>, attribute: &str, kind:
     let Some((variable, span)) = reader.identifier(node, attribute) else { return };
     draft.targets.push(Target { kind, name: variable.clone(), span: span.clone(), has_formula });
     let Some(formula) = formula else { return };
-    let list = match kind {
-        TargetKind::InitialAssignment => &mut draft.model.initial_assignments,
-        TargetKind::AssignmentRule => &mut draft.model.assignment_rules,
-        TargetKind::RateRule => &mut draft.model.rate_rules,
+    let item = Assignment { variable, formula, span };
+    match kind {
+        TargetKind::InitialAssignment => draft.model.initial_assignments.push(item),
+        TargetKind::AssignmentRule => draft.model.assignment_rules.push(item),
+        TargetKind::RateRule => draft.model.rate_rules.push(item),
+        // The event it belongs to is the last one.
+        TargetKind::Event => draft.model.events.last_mut().map(|event| event.assignments.push(item)).unwrap_or(()),
+    }
+}
+
+/// The only child called `name` of a node, and whether its formula is there.
+fn child_formula(reader: &mut Reader<'_>, node: Element<'_>, name: &str) -> Option<Ast> {
+    let child = reader.elements(node).find(|c| c.tag_name().name() == name)?;
+    reader.vocabulary(child);
+    formula(reader, child).1
+}
+
+fn event(reader: &mut Reader<'_>, node: Element<'_>, draft: &mut Draft) {
+    reader.vocabulary(node);
+    let (id, span) = match reader.attribute(node, "id") {
+        Some(_) => match reader.identifier(node, "id") {
+            Some((id, span)) => (Some(id), span),
+            None => return,
+        },
+        None => (None, reader.tag(node)),
     };
-    list.push(Assignment { variable, formula, span });
+    let values_from_trigger_time = reader.boolean(node, "useValuesFromTriggerTime", default_before_level_3(reader, true));
+    let trigger = reader.elements(node).find(|c| c.tag_name().name() == "trigger");
+    let (mut initial_value, mut persistent) = (true, true);
+    if let Some(trigger) = trigger.filter(|_| reader.level == 3) {
+        initial_value = reader.boolean(trigger, "initialValue", None);
+        persistent = reader.boolean(trigger, "persistent", None);
+    }
+    if trigger.is_none() && (reader.level, reader.version) < (3, 2) {
+        let tag = reader.tag(node);
+        let message = format!("{} has no trigger", reader.describe(node));
+        reader.push(Diagnostic::error("S0012", message).at(&tag, "expected an element `trigger`"));
+    }
+    let formula = child_formula(reader, node, "trigger");
+    let delay = child_formula(reader, node, "delay");
+    let priority = child_formula(reader, node, "priority");
+    // Without a condition the event never happens; what it holds is read all the same, for the mistakes in it.
+    let listed = formula.is_some();
+    draft.model.events.push(Event {
+        id,
+        trigger: formula.unwrap_or(Ast::number(0.0)),
+        initial_value,
+        persistent,
+        delay,
+        priority,
+        values_from_trigger_time,
+        assignments: Vec::new(),
+        span,
+    });
+    for item in reader.items(node, "listOfEventAssignments") {
+        assignment(reader, item, "variable", TargetKind::Event, draft);
+    }
+    if !listed {
+        draft.model.events.pop();
+    }
+}
+
+fn constraint(reader: &mut Reader<'_>, node: Element<'_>, draft: &mut Draft) {
+    reader.vocabulary(node);
+    let span = reader.tag(node);
+    let message = reader.elements(node).find(|c| c.tag_name().name() == "message");
+    let message = message.map(|m| m.descendants().filter(|d| d.is_text()).filter_map(|d| d.text()).collect::<String>());
+    let message = message.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some(condition) = formula(reader, node).1 {
+        draft.model.constraints.push(Constraint { condition, message, span });
+    }
 }
 
 fn reaction(reader: &mut Reader<'_>, node: Element<'_>, draft: &mut Draft) {
     reader.vocabulary(node);
     let by = reader.describe(node);
-    if reader.boolean(node, "fast", Some(false)) {
-        let (name, span) = reader.id(node).unwrap_or_else(|| (String::new(), reader.tag(node)));
-        reader.unsupported(Unsupported::FastReaction, name, span);
-    }
+    let fast = reader.boolean(node, "fast", Some(false));
     if let Some((name, span)) = reader.attribute(node, "compartment") {
         draft.placements.push(Mention { by: by.clone(), name: name.to_owned(), span });
     }
@@ -431,7 +513,7 @@ fn reaction(reader: &mut Reader<'_>, node: Element<'_>, draft: &mut Draft) {
     }
     let Some((id, span)) = reader.id(node) else { return };
     let [reactants, products] = sides;
-    draft.model.reactions.push(Reaction { id, reactants, products, rate, local_parameters, span });
+    draft.model.reactions.push(Reaction { id, reactants, products, rate, fast, local_parameters, span });
 }
 
 fn species_reference(reader: &mut Reader<'_>, node: Element<'_>, by: &str, draft: &mut Draft) -> Option<SpeciesReference> {
@@ -441,30 +523,19 @@ fn species_reference(reader: &mut Reader<'_>, node: Element<'_>, by: &str, draft
         Some(_) => Some(reader.identifier(node, "id")?.0),
         None => None,
     };
-    let stoichiometry = match stoichiometry_math(reader, node, by) {
-        Some(value) => Some(value),
-        None => reader.number(node, "stoichiometry").map(|value| value / reader.number(node, "denominator").unwrap_or(1.0)),
-    };
+    let stoichiometry_math = reader
+        .elements(node)
+        .find(|c| c.tag_name().name() == "stoichiometryMath")
+        .and_then(|element| math(reader, element))
+        .and_then(|math| mathml::formula(reader, math));
+    let number = reader.number(node, "stoichiometry").map(|value| value / reader.number(node, "denominator").unwrap_or(1.0));
+    let constant = reader.boolean(node, "constant", default_before_level_3(reader, true));
     let (species, span) = reader.identifier(node, attribute)?;
     draft.participants.push(Mention { by: by.to_owned(), name: species.clone(), span: span.clone() });
-    let item = SpeciesReference { id, species, stoichiometry: stoichiometry.unwrap_or(1.0), span };
+    let stoichiometry = number.or((reader.level < 3 && stoichiometry_math.is_none()).then_some(1.0));
+    let item = SpeciesReference { id, species, stoichiometry, stoichiometry_math, constant, span };
     if stoichiometry.is_none() && reader.level == 3 && reader.attribute(node, "stoichiometry").is_none() {
         draft.missing_stoichiometries.push(item.clone());
     }
     Some(item)
-}
-
-/// The stoichiometry that level 2 may give as a formula, if that is arithmetic of numbers.
-fn stoichiometry_math(reader: &mut Reader<'_>, node: Element<'_>, by: &str) -> Option<f64> {
-    let element = reader.elements(node).find(|c| c.tag_name().name() == "stoichiometryMath")?;
-    let math = math(reader, element)?;
-    let ast = mathml::formula(reader, math)?;
-    let value = mathml::constant_value(&ast);
-    if value.is_none() {
-        let (species, _) = reader.attribute(node, "species").unwrap_or_else(|| ("", reader.tag(node)));
-        let span = reader.tag(element);
-        let name = if species.is_empty() { by.to_owned() } else { species.to_owned() };
-        reader.unsupported(Unsupported::StoichiometryMath, name, span);
-    }
-    value
 }

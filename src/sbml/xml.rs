@@ -9,46 +9,14 @@ pub(super) type Element<'a> = roxmltree::Node<'a, 'a>;
 /// What this reader understands but cannot hand on yet. Each kind has its own code and is reported once per file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Unsupported {
-    Event,
-    AlgebraicRule,
-    FastReaction,
-    ConversionFactor,
     Package,
-    StoichiometryMath,
-    VariableStoichiometry,
 }
 
 impl Unsupported {
     /// Code, the construct in the singular and in the plural, and advice.
     fn words(self) -> (&'static str, &'static str, &'static str, &'static str) {
         match self {
-            Unsupported::Event => {
-                ("S0901", "the event", "events", "PEtab conditions and experiments can express changes at times known in advance")
-            }
-            Unsupported::AlgebraicRule => {
-                ("S0902", "the algebraic rule", "algebraic rules", "solve the equation for one variable and write an assignment rule")
-            }
-            Unsupported::FastReaction => {
-                ("S0903", "the fast reaction", "fast reactions", "set fast=\"false\" and give the reaction a large rate, or eliminate it")
-            }
-            Unsupported::ConversionFactor => {
-                ("S0904", "the conversion factor", "conversion factors", "multiply the stoichiometries or kinetic laws by the factor")
-            }
-            Unsupported::Package => {
-                ("S0905", "the required SBML package", "required SBML packages", "export the model as plain SBML core (comp: flatten it)")
-            }
-            Unsupported::StoichiometryMath => (
-                "S0906",
-                "the computed stoichiometry of",
-                "computed stoichiometries",
-                "only arithmetic of numbers can stand in a stoichiometryMath element",
-            ),
-            Unsupported::VariableStoichiometry => (
-                "S0907",
-                "the assigned stoichiometry",
-                "assigned stoichiometries",
-                "give the stoichiometry as a number; rules and initial assignments cannot change it",
-            ),
+            Unsupported::Package => ("S0905", "the required SBML package", "required SBML packages", "export the model as plain SBML core"),
         }
     }
 }
@@ -100,10 +68,20 @@ const VOCABULARY: &[(&str, &[&str], &[&str])] = &[
     ),
     ("assignmentRule", &["variable"], &[]),
     ("rateRule", &["variable"], &[]),
+    ("algebraicRule", &[], &[]),
     ("parameterRule", &["formula", "type", "units"], &[]),
     ("compartmentVolumeRule", &["formula", "type", "compartment"], &[]),
     ("speciesConcentrationRule", &["formula", "type", "species"], &[]),
     ("specieConcentrationRule", &["formula", "type", "specie"], &[]),
+    ("listOfConstraints", &[], &["constraint"]),
+    ("constraint", &[], &["message"]),
+    ("listOfEvents", &[], &["event"]),
+    ("event", &["useValuesFromTriggerTime", "timeUnits"], &["trigger", "delay", "priority", "listOfEventAssignments"]),
+    ("trigger", &["initialValue", "persistent"], &[]),
+    ("delay", &[], &[]),
+    ("priority", &[], &[]),
+    ("listOfEventAssignments", &[], &["eventAssignment"]),
+    ("eventAssignment", &["variable"], &[]),
     ("listOfReactions", &[], &["reaction"]),
     ("reaction", &["reversible", "fast", "compartment"], &["listOfReactants", "listOfProducts", "listOfModifiers", "kineticLaw"]),
     ("listOfReactants", &[], &["speciesReference", "specieReference"]),
