@@ -24,8 +24,15 @@
 //! | M0902 | pre-equilibration (not supported yet) |
 //! | M0903 | measurements of a steady state (not supported yet) |
 
+mod algebraic;
 pub mod build;
 pub mod compiled;
+mod entities;
+mod events;
+mod finish;
+mod initial;
+mod rates;
+mod switches;
 pub mod system;
 
 pub use build::build;

@@ -1,6 +1,7 @@
 //! The system of equations as expressions: everything downstream reads only this.
 
 use super::compiled::Target;
+use crate::diag::Span;
 use crate::expr::{ExprId, Graph, SymbolId};
 use indexmap::IndexMap;
 
@@ -26,17 +27,78 @@ pub struct Parameter {
     pub active: bool,
 }
 
-/// A discontinuity of the right-hand side, see [`compiled::Switch`](super::compiled::Switch).
+/// A comparison whose truth value changes during a simulation, see [`compiled::Switch`](super::compiled::Switch).
 #[derive(Debug, Clone)]
 pub struct SwitchRoot {
     /// Index of the flag in the parameters.
     pub flag: usize,
-    /// Positive where the comparison is true.
+    /// Difference of the two sides, positive where an inequality holds.
     pub root: ExprId,
     /// Depends on time (affinely) and parameters only.
     pub explicit_time: bool,
-    /// Truth value of the comparison where both sides are equal.
-    pub true_when_equal: bool,
+    /// Depends on time otherwise than affinely.
+    pub curved_in_time: bool,
+    /// Truth value where the root function is negative, zero, positive.
+    pub truth: [bool; 3],
+}
+
+/// An event (SBML level 3 version 2, section 4.11).
+#[derive(Debug, Clone)]
+pub struct EventFormula {
+    /// Identifier, or a name made from the event's place in the list.
+    pub id: String,
+    /// Condition; comparisons are replaced by flags.
+    pub trigger: ExprId,
+    /// Value of the condition just before the start.
+    pub initial_value: bool,
+    /// Whether the event is executed even if the condition becomes false before.
+    pub persistent: bool,
+    /// Time from trigger to execution.
+    pub delay: Option<ExprId>,
+    /// Greater ones are executed first.
+    pub priority: Option<ExprId>,
+    /// Whether values are computed when the event is triggered.
+    pub values_from_trigger_time: bool,
+    /// What is set.
+    pub targets: Vec<Target>,
+    /// New values as functions of (t, x, p) just before.
+    pub values: Vec<ExprId>,
+}
+
+/// An equation r(t, x, p) = 0 that holds at all times: an algebraic rule, or the equilibrium of a fast reaction.
+///
+/// The right-hand side keeps it by itself (the equation was differentiated); initial values and jumps are moved back onto
+/// it along `directions`.
+#[derive(Debug, Clone)]
+pub struct Invariant {
+    /// r.
+    pub residual: ExprId,
+    /// States that yield, and by how much: numbers or functions of p.
+    pub directions: Vec<(usize, ExprId)>,
+    /// Whether the states that yield are amounts, which stay positive.
+    pub positive: bool,
+}
+
+/// A quantity at an earlier time, which stands in a parameter.
+#[derive(Debug, Clone)]
+pub struct DelayFormula {
+    /// Index of the parameter.
+    pub parameter: usize,
+    /// The quantity as a function of (t, x, p).
+    pub value: ExprId,
+    /// How much earlier.
+    pub delay: ExprId,
+}
+
+/// A condition under which the model is to be trusted (SBML constraint).
+#[derive(Debug, Clone)]
+pub struct ConstraintFormula {
+    /// True (not 0) where the model holds.
+    pub condition: ExprId,
+    /// What the model's author says of it.
+    pub message: String,
+    /// Place in the model file.
+    pub span: Span,
 }
 
 /// A measured quantity.
@@ -104,6 +166,14 @@ pub struct OdeSystem {
     pub estimated: Vec<bool>,
     /// Discontinuities.
     pub switches: Vec<SwitchRoot>,
+    /// Events.
+    pub events: Vec<EventFormula>,
+    /// Equations that hold at all times.
+    pub invariants: Vec<Invariant>,
+    /// Quantities at earlier times.
+    pub delays: Vec<DelayFormula>,
+    /// Conditions that are watched.
+    pub constraints: Vec<ConstraintFormula>,
     /// Observables.
     pub observables: Vec<ObservableFormula>,
     /// Experiments.
@@ -129,6 +199,34 @@ impl OdeSystem {
     /// Index of a parameter by id.
     pub fn parameter(&self, id: &str) -> Option<usize> {
         self.parameters.iter().position(|p| p.id == id)
+    }
+
+    /// Replaces every expression of (t, x, p) by what `map` makes of it. Setups of experiments, functions of theta alone, stay.
+    pub fn map_expressions(&mut self, map: &mut dyn FnMut(&mut Graph, ExprId) -> ExprId) {
+        let graph = &mut self.graph;
+        let mut apply = |e: &mut ExprId| *e = map(graph, *e);
+        self.states.iter_mut().for_each(|s| apply(&mut s.rate));
+        self.switches.iter_mut().for_each(|s| apply(&mut s.root));
+        for event in &mut self.events {
+            apply(&mut event.trigger);
+            event.delay.iter_mut().chain(&mut event.priority).chain(&mut event.values).for_each(&mut apply);
+        }
+        for invariant in &mut self.invariants {
+            apply(&mut invariant.residual);
+            invariant.directions.iter_mut().for_each(|d| apply(&mut d.1));
+        }
+        self.delays.iter_mut().for_each(|d| {
+            apply(&mut d.value);
+            apply(&mut d.delay);
+        });
+        self.constraints.iter_mut().for_each(|c| apply(&mut c.condition));
+        self.observables.iter_mut().for_each(|o| {
+            apply(&mut o.value);
+            apply(&mut o.noise);
+        });
+        self.entities.values_mut().for_each(&mut apply);
+        self.species.values_mut().for_each(|s| apply(&mut s.volume));
+        self.experiments.iter_mut().flat_map(|e| &mut e.changes).flat_map(|c| &mut c.values).for_each(apply);
     }
 
     /// Adds an observable without noise for an entity of the model. `None` if there is no such entity.
