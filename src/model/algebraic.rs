@@ -69,10 +69,8 @@ impl<'a> Builder<'a> {
     fn solve_blocks(&mut self, residuals: &[ExprId], unknowns: &[SymbolId], ids: &[&'a str]) {
         let n = residuals.len();
         // reaches[a][b]: solving equation a needs the variable of b.
-        let mut reaches: Vec<Vec<bool>> = residuals
-            .iter()
-            .map(|r| unknowns.iter().map(|u| self.graph.depends_on(*r, *u)).collect())
-            .collect();
+        let mut reaches: Vec<Vec<bool>> =
+            residuals.iter().map(|r| unknowns.iter().map(|u| self.graph.depends_on(*r, *u)).collect()).collect();
         for k in 0..n {
             for a in 0..n {
                 if reaches[a][k] {
@@ -119,9 +117,7 @@ impl<'a> Builder<'a> {
 fn match_equations(mentioned: &[Vec<usize>], unknowns: usize) -> Vec<Option<usize>> {
     fn augment(equation: usize, mentioned: &[Vec<usize>], owner: &mut [Option<usize>], seen: &mut [bool]) -> bool {
         for &u in &mentioned[equation] {
-            if !std::mem::replace(&mut seen[u], true)
-                && owner[u].is_none_or(|other| augment(other, mentioned, owner, seen))
-            {
+            if !std::mem::replace(&mut seen[u], true) && owner[u].is_none_or(|other| augment(other, mentioned, owner, seen)) {
                 owner[u] = Some(equation);
                 return true;
             }

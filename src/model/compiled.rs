@@ -199,11 +199,8 @@ pub fn compile(system: &OdeSystem, options: CompileOptions) -> Result<Arc<Compil
     let rates: Vec<ExprId> = system.states.iter().map(|s| s.rate).collect();
     let rhs = deriver.function(&rates);
     let observables: Vec<usize> = system.observables.iter().map(|o| deriver.function(&[o.value, o.noise])).collect();
-    let setups: Vec<usize> = system
-        .experiments
-        .iter()
-        .map(|e| deriver.function(&e.parameters.iter().chain(&e.states).copied().collect::<Vec<_>>()))
-        .collect();
+    let setups: Vec<usize> =
+        system.experiments.iter().map(|e| deriver.function(&e.parameters.iter().chain(&e.states).copied().collect::<Vec<_>>())).collect();
     deriver.moving_time = true;
     let roots: Vec<ExprId> = system.switches.iter().map(|s| s.root).collect();
     let roots = deriver.function(&roots);

@@ -69,7 +69,8 @@ impl<'a> Builder<'a> {
     /// Whether an entity that is no species can change during a simulation.
     fn varies(&self, id: &str) -> bool {
         let constant = |id: &str| {
-            self.model.compartments.iter().any(|c| c.id == id && c.constant) || self.model.parameters.iter().any(|p| p.id == id && p.constant)
+            self.model.compartments.iter().any(|c| c.id == id && c.constant)
+                || self.model.parameters.iter().any(|p| p.id == id && p.constant)
         };
         let mut seen: FxHashSet<&str> = FxHashSet::default();
         let mut stack = vec![id];

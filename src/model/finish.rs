@@ -92,7 +92,8 @@ impl Builder<'_> {
             .or_else(|| model.parameters.iter().find(|p| p.id == id).map(|p| &p.span))
             .or_else(|| model.compartments.iter().find(|c| c.id == id).map(|c| &c.span))
             .cloned()
-    }}
+    }
+}
 
 /// Substitutes parameters that are the same number in every experiment and never change, and removes them.
 fn fold_constants(system: &mut OdeSystem, keep: &FxHashSet<String>) {

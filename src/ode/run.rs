@@ -1,0 +1,299 @@
+//! One simulation, from moment to moment.
+
+use super::SimulationError;
+use super::cvodes::{Failure, Integrator, Step};
+use super::events::{Agenda, assign};
+use super::history;
+use super::invariant;
+use super::roots::RootFinder;
+use super::simulator::{Input, Options, Trajectory, simulation_error};
+use super::switch::{Crossing, explicit_crossings, near};
+use crate::model::compiled::PeriodChange;
+
+/// A root function that bends in time is looked at at least this often in a simulation.
+const LOOKS: f64 = 200.0;
+
+/// How an advance of the integrator ended.
+enum Advance {
+    /// All outputs are written.
+    Done,
+    /// At the stop time.
+    Stop(f64),
+    /// Where root functions cross 0.
+    Roots(f64, Vec<Crossing>),
+}
+
+struct Run<'a> {
+    integrator: &'a mut Integrator,
+    trajectory: &'a mut Trajectory,
+    spare: &'a mut Vec<Vec<f64>>,
+    input: &'a Input<'a>,
+    agenda: Agenda,
+    finder: RootFinder,
+    max_steps: usize,
+    last: f64,
+    /// The next output.
+    next: usize,
+    /// Steps since the last output.
+    steps: usize,
+    /// Time of the last restart, and how many there were.
+    stalled: (f64, usize),
+}
+
+/// Runs the simulation whose start the integrator holds, and fills the trajectory, which has its output times.
+pub fn run(
+    integrator: &mut Integrator,
+    trajectory: &mut Trajectory,
+    spare: &mut Vec<Vec<f64>>,
+    input: &Input,
+    options: &Options,
+) -> Result<(), SimulationError> {
+    let agenda = Agenda::new(integrator.system(), options.seed);
+    let last = trajectory.times.last().copied().unwrap_or(input.start);
+    let (finder, stalled, max_steps) = (RootFinder::default(), (f64::NAN, 0), options.max_steps);
+    let mut run = Run { integrator, trajectory, spare, input, agenda, finder, max_steps, last, next: 0, steps: 0, stalled };
+    let result = run.run();
+    run.trajectory.executions = std::mem::take(&mut run.agenda.executions);
+    result
+}
+
+impl Run<'_> {
+    fn run(&mut self) -> Result<(), SimulationError> {
+        let changes = self.input.changes;
+        let mut t = self.input.start;
+        let mut done = 0;
+        self.begin_segment();
+        let (system, y) = self.integrator.parts();
+        invariant::project(system, t, y)?;
+        let with_delays = !system.model.delays.parameters.is_empty();
+        if with_delays {
+            history::begin(system, t, y, true);
+        }
+        let mut crossings = vec![];
+        let mut moving = false;
+        loop {
+            let mut jumped = false;
+            while let Some(change) = changes.get(done).filter(|c| c.time <= t || near(c.time, t)) {
+                self.apply_change(change, t)?;
+                done += 1;
+                (moving, jumped) = (false, true);
+            }
+            let span = self.last - self.input.start;
+            let (system, y) = self.integrator.parts();
+            jumped |= self.agenda.settle(system, y, t, std::mem::take(&mut crossings), moving, span)?;
+            if with_delays {
+                history::begin(system, t, y, jumped || t == self.input.start);
+            }
+            self.update_or_begin_segment();
+            self.write_outputs_here(t)?;
+            if self.next == self.trajectory.times.len() {
+                return Ok(());
+            }
+            let system = self.integrator.parts().0;
+            let mut explicit = explicit_crossings(system);
+            explicit.retain(|c| c.0 > t && !near(c.0, t));
+            let stops = (explicit.iter().map(|c| c.0))
+                .chain(changes.get(done).map(|c| c.time))
+                .chain(self.agenda.next().map(|time| time.max(t)))
+                .chain(history::next_kink(system, t));
+            let stop = stops.filter(|&s| s <= self.last || near(s, self.last)).reduce(f64::min);
+            match self.advance(t, stop)? {
+                Advance::Done => return Ok(()),
+                Advance::Stop(time) => t = time,
+                Advance::Roots(time, found) => (t, crossings) = (time, found),
+            }
+            crossings.extend(explicit.iter().filter(|c| near(c.0, t)).map(|&(_, switch, after)| Crossing { switch, value: 0.0, after }));
+            moving = true;
+        }
+    }
+
+    /// Integrates from the current block at `t` until something happens.
+    fn advance(&mut self, t: f64, stop: Option<f64>) -> Result<Advance, SimulationError> {
+        if self.integrator.system().shape.rows == 0 {
+            return self.advance_without_states(stop);
+        }
+        // Restarts that make no progress: the trajectory slides along a switch, or a bug; either must end.
+        self.stalled = if near(t, self.stalled.0) { (t, self.stalled.1 + 1) } else { (t, 1) };
+        if self.stalled.1 > 10 + 2 * self.integrator.system().model.switches.len() {
+            return Err(SimulationError::StepTooSmall { time: t, state: None });
+        }
+        if let Some(stop) = stop.filter(|&s| s <= t || near(s, t)) {
+            return Ok(Advance::Stop(stop.max(t)));
+        }
+        let horizon = stop.unwrap_or(self.last);
+        let fail = |integrator: &mut Integrator, failure, time| Err(simulation_error(integrator, failure, time));
+        let longest = self.longest_step(t);
+        if let Err(failure) = self.integrator.restart(t, stop, longest) {
+            return fail(self.integrator, failure, t);
+        }
+        let watches = !self.integrator.system().state_switches.is_empty();
+        let with_delays = !self.integrator.system().model.delays.parameters.is_empty();
+        let (mut now, mut idle) = (t, 0);
+        loop {
+            let step = match self.integrator.step(horizon) {
+                Ok(step) => step,
+                Err(failure) => return fail(self.integrator, failure, now),
+            };
+            self.steps += 1;
+            let (Step::Taken(reached) | Step::Stop(reached)) = step;
+            if watches {
+                match self.finder.first(self.integrator, now, reached, &self.agenda.signs) {
+                    Ok(None) => {}
+                    Ok(Some((time, crossings))) => {
+                        self.write_outputs_until(time, false)?;
+                        if self.next == self.trajectory.times.len() {
+                            return Ok(Advance::Done);
+                        }
+                        return match self.integrator.go_back(time) {
+                            Ok(()) => Ok(Advance::Roots(time, crossings)),
+                            Err(failure) => fail(self.integrator, failure, time),
+                        };
+                    }
+                    Err(failure) => return fail(self.integrator, failure, reached),
+                }
+            }
+            if let Step::Stop(reached) = step {
+                self.write_outputs_until(reached, false)?;
+                return Ok(Advance::Stop(reached));
+            }
+            idle = if reached > now { 0 } else { idle + 1 };
+            if idle > 10 {
+                let state = self.integrator.worst_state().map(|i| self.integrator.system().model.states[i].clone());
+                return Err(SimulationError::StepTooSmall { time: now, state });
+            }
+            now = reached;
+            if with_delays {
+                let (system, y) = self.integrator.parts();
+                history::record(system, now, y);
+            }
+            self.write_outputs_until(now, true)?;
+            if self.next == self.trajectory.times.len() {
+                return Ok(Advance::Done);
+            }
+            if self.steps >= self.max_steps {
+                return Err(SimulationError::StepLimit { time: now, steps: self.steps });
+            }
+        }
+    }
+
+    /// Steps should not be longer than a delay, nor than what a root function that bends in time may do unseen.
+    fn longest_step(&mut self, t: f64) -> f64 {
+        let span = self.last - self.input.start;
+        let (system, y) = self.integrator.parts();
+        let bends = system.model.switches.iter().any(|s| s.curved_in_time);
+        let longest = if bends { span / LOOKS } else { f64::INFINITY };
+        // Delays far shorter than the simulation are bridged by extrapolation.
+        history::shortest(system, t, y).map_or(longest, |d| longest.min(d.max(1e-5 * span)))
+    }
+
+    /// Without states there is nothing to integrate: outputs and parameters change only at switches.
+    fn advance_without_states(&mut self, stop: Option<f64>) -> Result<Advance, SimulationError> {
+        while let Some(&time) = self.trajectory.times.get(self.next) {
+            if stop.is_some_and(|s| time >= s || near(time, s)) {
+                break;
+            }
+            self.write_outputs_here(time)?;
+        }
+        Ok(match stop {
+            Some(stop) => Advance::Stop(stop),
+            None => Advance::Done,
+        })
+    }
+
+    /// Starts a segment of the trajectory with the current parameters and seeds.
+    fn begin_segment(&mut self) {
+        let system = self.integrator.system();
+        let mut copy = |values: &[f64]| {
+            let mut v = self.spare.pop().unwrap_or_default();
+            v.clear();
+            v.extend_from_slice(values);
+            v
+        };
+        self.trajectory.parameters.push(copy(&system.parameters));
+        self.trajectory.parameter_seeds.push(copy(&system.seeds));
+        self.trajectory.parameter_second.push(copy(&system.seeds_second));
+    }
+
+    /// Brings the current segment up to date, or begins a new one if it has an output already.
+    fn update_or_begin_segment(&mut self) {
+        let current = self.trajectory.parameters.len() - 1;
+        if self.trajectory.segment.last() == Some(&current) {
+            return self.begin_segment();
+        }
+        let system = self.integrator.system();
+        self.trajectory.parameters[current].copy_from_slice(&system.parameters);
+        self.trajectory.parameter_seeds[current].copy_from_slice(&system.seeds);
+        self.trajectory.parameter_second[current].copy_from_slice(&system.seeds_second);
+    }
+
+    /// Writes the outputs at the current block's time.
+    fn write_outputs_here(&mut self, t: f64) -> Result<(), SimulationError> {
+        while self.trajectory.times.get(self.next).is_some_and(|&time| time <= t || near(time, t)) {
+            self.refresh_delays(t, None)?;
+            write(self.trajectory, self.integrator.block(), self.integrator.system().shape.stride);
+            self.next += 1;
+            self.steps = 0;
+        }
+        Ok(())
+    }
+
+    /// Writes the outputs that lie before `t` in the last step, and at `t` if `inclusive`.
+    fn write_outputs_until(&mut self, t: f64, inclusive: bool) -> Result<(), SimulationError> {
+        while let Some(&time) = self.trajectory.times.get(self.next) {
+            if time > t || (!inclusive && near(time, t)) {
+                break;
+            }
+            self.refresh_delays(time, Some(time))?;
+            let stride = self.integrator.system().shape.stride;
+            match self.integrator.interpolate(time) {
+                Ok(block) => write(self.trajectory, block, stride),
+                Err(failure) => return Err(simulation_error(self.integrator, failure, time)),
+            }
+            self.next += 1;
+            self.steps = 0;
+        }
+        Ok(())
+    }
+
+    /// Delayed values stand among the parameters, so every output has a segment of its own where there are any.
+    fn refresh_delays(&mut self, t: f64, interpolate: Option<f64>) -> Result<(), SimulationError> {
+        if self.integrator.system().model.delays.parameters.is_empty() {
+            return Ok(());
+        }
+        let fail = |it: &mut Integrator, failure: Failure| simulation_error(it, failure, t);
+        let x = match interpolate {
+            Some(time) => match self.integrator.interpolated(time) {
+                Ok((system, block)) => system.states(block).to_vec(),
+                Err(failure) => return Err(fail(self.integrator, failure)),
+            },
+            None => {
+                let (system, y) = self.integrator.parts();
+                system.states(y).to_vec()
+            }
+        };
+        self.integrator.parts().0.refresh_delays(t, &x);
+        self.update_or_begin_segment();
+        Ok(())
+    }
+
+    /// Applies the change of a period to states, parameters and their sensitivities. All of it is computed from the values before.
+    fn apply_change(&mut self, change: &PeriodChange, t: f64) -> Result<(), SimulationError> {
+        let (system, y) = self.integrator.parts();
+        assert_eq!(change.targets.len(), change.function.value.outputs(), "targets of a change");
+        let mut rows = self.spare.pop().unwrap_or_default();
+        rows.clear();
+        rows.resize(change.targets.len() * system.shape.columns, 0.0);
+        system.differentiate(&change.function, t, y, &mut rows);
+        assign(system, t, y, &change.targets, &rows)?;
+        self.spare.push(rows);
+        Ok(())
+    }
+}
+
+/// Appends a block without its padding.
+fn write(trajectory: &mut Trajectory, block: &[f64], stride: usize) {
+    for row in block.chunks_exact(stride) {
+        trajectory.blocks.extend_from_slice(&row[..trajectory.columns]);
+    }
+    trajectory.segment.push(trajectory.parameters.len() - 1);
+}
