@@ -47,6 +47,8 @@ impl<'a> Builder<'a> {
             self.solve_blocks(&residuals, &unknowns, &ids);
             // What was lowered so far does not know the solutions.
             self.running.clear();
+            self.rates.clear();
+            self.rates.resize(self.state_ids.len(), None);
         }
         self.add_fast_reactions();
     }

@@ -57,8 +57,18 @@ pub(super) enum Stage {
 /// The initial values of one experiment as they are found.
 pub(super) struct Initial<'a> {
     pub(super) start: f64,
+    /// Whether time runs: values at times before the start, where initial assignments are functions of time.
+    pub(super) before: bool,
     pub(super) overrides: FxHashMap<&'a str, &'a petab::Formula>,
     pub(super) values: FxHashMap<String, Option<ExprId>>,
+}
+
+/// A delayed quantity as it stands in its formula, to be lowered once more for the times before the start.
+pub(super) struct Past {
+    value: Ast,
+    source: Source,
+    local: FxHashMap<String, ExprId>,
+    only_local: bool,
 }
 
 pub(super) struct Builder<'a> {
@@ -91,6 +101,7 @@ pub(super) struct Builder<'a> {
     /// Residuals of the invariants, each with the symbol of the unknown rate along its directions.
     pub(super) residuals: Vec<Residual>,
     pub(super) delays: Vec<DelayFormula>,
+    pub(super) pasts: Vec<Past>,
     pub(super) initial: Option<Initial<'a>>,
     pub(super) reported: FxHashSet<String>,
 }
@@ -134,6 +145,7 @@ impl<'a> Builder<'a> {
             changes_of: FxHashMap::default(),
             residuals: Vec::new(),
             delays: Vec::new(),
+            pasts: Vec::new(),
             initial: None,
             reported: FxHashSet::default(),
         }
@@ -141,10 +153,11 @@ impl<'a> Builder<'a> {
 
     fn run(&mut self, start: f64) -> OdeSystem {
         self.classify();
+        self.rates = vec![None; self.state_ids.len()];
         self.solve_algebraic_rules();
         self.declare_parameters();
-        let entities = self.lower_entities();
         self.rates = vec![None; self.state_ids.len()];
+        let entities = self.lower_entities();
         for i in 0..self.state_ids.len() {
             self.rate(i);
         }
@@ -166,15 +179,14 @@ impl<'a> Builder<'a> {
             switches: Vec::new(),
             events,
             invariants: Vec::new(),
+            // Initial values can call for delayed quantities too.
+            experiments: self.experiments(start),
             delays: std::mem::take(&mut self.delays),
             constraints,
             observables,
-            experiments: self.experiments(start),
             entities,
             species,
         };
-        // Initial values can call for delayed quantities too.
-        system.delays.append(&mut self.delays);
         self.add_states(&mut system, rates);
         self.solve_invariants(&mut system);
         self.extract_switches(&mut system);
@@ -221,13 +233,10 @@ impl<'a> Builder<'a> {
 
     fn resolve(&mut self, node: &Ast, scope: Scope) -> Option<ExprId> {
         match &node.kind {
-            AstKind::Time => match (scope.stage, &self.initial) {
-                (Stage::Initial, Some(initial)) => {
-                    let start = initial.start;
-                    Some(self.graph.constant(start))
-                }
-                _ => Some(self.graph.symbol_expr(self.time)),
-            },
+            AstKind::Time => Some(match scope.stage {
+                Stage::Running => self.graph.symbol_expr(self.time),
+                Stage::Initial => self.start_time(),
+            }),
             AstKind::Name(name) => self.resolve_name(name, node, scope),
             AstKind::Call(name, arguments) => {
                 let function = self.functions.get(name.as_str()).copied();
@@ -249,6 +258,11 @@ impl<'a> Builder<'a> {
                 let origin = Origin::Sbml(&function.span.source);
                 self.lower(&function.body, Scope { origin, local: &local, only_local: true, stage: scope.stage })
             }
+            AstKind::RateOf(argument) if scope.stage == Stage::Initial && self.is_before() => {
+                let value = self.lower(argument, scope)?;
+                let time = self.time;
+                Some(self.graph.derivative(value, time))
+            }
             AstKind::RateOf(argument) => {
                 let value = self.lower(argument, Scope { stage: Stage::Running, ..scope })?;
                 let rate = self.total_derivative(value)?;
@@ -257,55 +271,80 @@ impl<'a> Builder<'a> {
                     Stage::Initial => self.at_start(rate),
                 }
             }
-            AstKind::Delay(value, delay) => {
-                let value = self.lower(value, Scope { stage: Stage::Running, ..scope })?;
-                let delay = self.lower(delay, Scope { stage: Stage::Running, ..scope })?;
-                let delayed = self.delayed(value, delay);
-                match scope.stage {
-                    Stage::Running => Some(delayed),
-                    Stage::Initial => self.at_start(delayed),
+            AstKind::Delay(value, delay) => match scope.stage {
+                Stage::Running => self.delayed(value, delay, scope),
+                Stage::Initial => {
+                    let running = Scope { stage: Stage::Running, ..scope };
+                    let delayed = self.delayed(value, delay, running)?;
+                    self.at_start(delayed)
                 }
-            }
+            },
             _ => None,
         }
     }
 
-    /// The value of `value` at the time `delay` before: a parameter that the integrator keeps up to date.
-    fn delayed(&mut self, value: ExprId, delay: ExprId) -> ExprId {
+    /// `value` as it was `delay` before: a parameter that the integrator keeps up to date.
+    fn delayed(&mut self, value: &Ast, delay: &Ast, scope: Scope) -> Option<ExprId> {
+        let formula = value;
+        let (value, delay) = (self.lower(value, scope)?, self.lower(delay, scope)?);
         if self.graph.constant_value(value).is_some() || self.graph.constant_value(delay) == Some(0.0) {
-            return value;
+            return Some(value);
         }
-        let known = self.delays.iter().find(|d| d.value == value && d.delay == delay);
-        if let Some(known) = known {
+        if let Some(known) = self.delays.iter().find(|d| d.value == value && d.delay == delay) {
             let name = self.parameters[known.parameter].clone();
-            return self.graph.symbol(&name);
+            return Some(self.graph.symbol(&name));
         }
-        let name = format!("<delay {}>", self.delays.len());
+        let name = delay_name(self.delays.len());
         let (parameter, _) = self.parameters.insert_full(name.clone());
         self.delays.push(DelayFormula { parameter, value, delay });
-        self.graph.symbol(&name)
+        let source = match scope.origin {
+            Origin::Sbml(source) => source.clone(),
+            Origin::Petab(span) => span.source.clone(),
+        };
+        self.pasts.push(Past { value: formula.clone(), source, local: scope.local.clone(), only_local: scope.only_local });
+        Some(self.graph.symbol(&name))
+    }
+
+    /// Delayed quantity `k` at times before the start of the current experiment, as a function of time and theta.
+    pub(super) fn before(&mut self, k: usize) -> Option<ExprId> {
+        let initial = self.initial.take()?;
+        let (start, overrides) = (initial.start, initial.overrides.clone());
+        self.initial = Some(Initial { start, before: true, overrides, values: FxHashMap::default() });
+        let local = self.pasts[k].local.clone();
+        let local = local.into_iter().filter_map(|(name, value)| Some((name, self.at_start(value)?))).collect();
+        let (value, source, only_local) = (self.pasts[k].value.clone(), self.pasts[k].source.clone(), self.pasts[k].only_local);
+        let result = self.lower(&value, Scope { origin: Origin::Sbml(&source), local: &local, only_local, stage: Stage::Initial });
+        self.initial = Some(initial);
+        result
+    }
+
+    fn is_before(&self) -> bool {
+        self.initial.as_ref().is_some_and(|i| i.before)
+    }
+
+    /// The time of initial values.
+    fn start_time(&mut self) -> ExprId {
+        if self.is_before() {
+            return self.graph.symbol_expr(self.time);
+        }
+        let start = self.initial.as_ref().map_or(0.0, |i| i.start);
+        self.graph.constant(start)
     }
 
     /// An expression of (t, x, p) at the start of the current experiment.
     pub(super) fn at_start(&mut self, e: ExprId) -> Option<ExprId> {
-        let start = self.initial.as_ref().map_or(0.0, |i| i.start);
-        let start = self.graph.constant(start);
-        self.at_start_time(e, start)
-    }
-
-    /// An expression of (t, x, p) with the initial values of the current experiment, at another time.
-    fn at_start_time(&mut self, e: ExprId, time: ExprId) -> Option<ExprId> {
+        let time = self.start_time();
         let mut values = FxHashMap::default();
         for symbol in self.graph.symbols_of(&[e]) {
             let name = self.graph.name(symbol).to_string();
             let value = if symbol == self.time {
                 time
-            } else if let Some(k) = self.delays.iter().position(|d| self.parameters.get_index(d.parameter) == Some(&name)) {
-                // Before the start everything had its initial value, but explicit time runs on.
-                let (value, delay) = (self.delays[k].value, self.delays[k].delay);
-                let delay = self.at_start_time(delay, time)?;
-                let before = self.graph.sub(time, delay);
-                self.at_start_time(value, before)?
+            } else if let Some(k) = (0..self.pasts.len()).find(|k| delay_name(*k) == name) {
+                let before = self.before(k)?;
+                let delay = self.delays[k].delay;
+                let delay = self.at_start(delay)?;
+                let earlier = self.graph.sub(time, delay);
+                self.graph.substitute(&[before], &FxHashMap::from_iter([(self.time, earlier)]))[0]
             } else {
                 self.initial_of_symbol(&name)?
             };
@@ -414,6 +453,10 @@ impl<'a> Builder<'a> {
 /// Name of the symbol that holds the amount of a species seen as a concentration.
 pub(super) fn amount_name(id: &str) -> String {
     format!("<amount of {id}>")
+}
+
+fn delay_name(k: usize) -> String {
+    format!("<delay {k}>")
 }
 
 pub(super) fn symbol_of(graph: &mut Graph, name: &str) -> SymbolId {

@@ -1,6 +1,6 @@
 //! The compiled model: every function of the system with its derivatives, ready to call from any thread.
 
-use super::system::OdeSystem;
+use super::system::{AssignmentFormulas, OdeSystem};
 use crate::expr::{ExprId, Graph, SymbolId};
 use crate::jit::{self, Backend, CompileError, Kernel, Layout};
 use rustc_hash::FxHashMap;
@@ -86,10 +86,8 @@ pub struct Event {
     pub priority: Option<Kernel>,
     /// Whether values are computed when the event is triggered.
     pub values_from_trigger_time: bool,
-    /// What is set, one per output of `function`.
-    pub targets: Vec<Target>,
-    /// The new values as functions of (t, x, p) just before.
-    pub function: Function,
+    /// What is set.
+    pub assignments: Assignments,
     /// Switches whose flags the trigger depends on.
     pub switches: Vec<usize>,
 }
@@ -129,15 +127,24 @@ pub enum Target {
     Parameter(usize),
 }
 
+/// Simultaneous assignments.
+#[derive(Debug, Clone)]
+pub struct Assignments {
+    /// What is set.
+    pub targets: Vec<Target>,
+    /// The new values as functions of (t, x, p) just before, one output per target.
+    pub values: Function,
+    /// Factors that turn values, where they are concentrations, into the amounts that the states are; one output per target.
+    pub volumes: Option<Function>,
+}
+
 /// Simultaneous changes at the start of a later period of an experiment.
 #[derive(Debug, Clone)]
 pub struct PeriodChange {
     /// When.
     pub time: f64,
-    /// What is set, one per output of `function`.
-    pub targets: Vec<Target>,
-    /// The new values as functions of (t, x, p) just before.
-    pub function: Function,
+    /// What is set.
+    pub assignments: Assignments,
 }
 
 /// An experiment, ready to run.
@@ -151,6 +158,8 @@ pub struct CompiledExperiment {
     pub setup: Function,
     /// Changes at later times, in order.
     pub changes: Vec<PeriodChange>,
+    /// For each delayed quantity its values before the start, as a function of (t, theta).
+    pub before: Vec<Kernel>,
 }
 
 /// All functions of a model. `Send + Sync`, shared by `Arc`.
@@ -204,10 +213,10 @@ pub fn compile(system: &OdeSystem, options: CompileOptions) -> Result<Arc<Compil
     deriver.moving_time = true;
     let roots: Vec<ExprId> = system.switches.iter().map(|s| s.root).collect();
     let roots = deriver.function(&roots);
-    let changes: Vec<Vec<usize>> =
-        system.experiments.iter().map(|e| e.changes.iter().map(|c| deriver.function(&c.values)).collect()).collect();
-    let events: Vec<(Option<usize>, usize)> =
-        system.events.iter().map(|e| (e.delay.map(|d| deriver.function(&[d])), deriver.function(&e.values))).collect();
+    let changes: Vec<Vec<[usize; 2]>> =
+        system.experiments.iter().map(|e| e.changes.iter().map(|c| deriver.assignments(&c.assignments)).collect()).collect();
+    let events: Vec<(Option<usize>, [usize; 2])> =
+        system.events.iter().map(|e| (e.delay.map(|d| deriver.function(&[d])), deriver.assignments(&e.assignments))).collect();
     let residuals: Vec<ExprId> = system.invariants.iter().map(|i| i.residual).collect();
     let residuals = deriver.function(&residuals);
     let places: Vec<(usize, usize)> =
@@ -220,7 +229,13 @@ pub fn compile(system: &OdeSystem, options: CompileOptions) -> Result<Arc<Compil
     let constraints = kernel(system.constraints.iter().map(|c| c.condition).collect());
     let priorities: Vec<Option<usize>> = system.events.iter().map(|e| e.priority.map(|p| kernel(vec![p]))).collect();
     let delayed: Vec<[usize; 2]> = system.delays.iter().map(|d| [kernel(vec![d.value]), kernel(vec![d.delay])]).collect();
+    let before: Vec<Vec<usize>> = system.experiments.iter().map(|e| e.before.iter().map(|b| kernel(vec![*b])).collect()).collect();
     let (functions, kernels) = deriver.compile(options.backend)?;
+    let assignments = |a: &AssignmentFormulas, [values, volumes]: [usize; 2]| Assignments {
+        targets: a.targets.clone(),
+        values: functions[values].clone(),
+        volumes: a.volumes.is_some().then(|| functions[volumes].clone()),
+    };
     let flags: FxHashMap<SymbolId, usize> =
         system.switches.iter().enumerate().map(|(j, s)| (system.parameters[s.flag].symbol, j)).collect();
     Ok(Arc::new(CompiledModel {
@@ -235,15 +250,14 @@ pub fn compile(system: &OdeSystem, options: CompileOptions) -> Result<Arc<Compil
             .collect(),
         roots: functions[roots].clone(),
         events: (system.events.iter().zip(events).zip(priorities))
-            .map(|((e, (delay, function)), priority)| Event {
+            .map(|((e, (delay, places)), priority)| Event {
                 id: e.id.clone(),
                 initial_value: e.initial_value,
                 persistent: e.persistent,
                 delay: delay.map(|d| functions[d].clone()),
                 priority: priority.map(|p| kernels[p].clone()),
                 values_from_trigger_time: e.values_from_trigger_time,
-                targets: e.targets.clone(),
-                function: functions[function].clone(),
+                assignments: assignments(&e.assignments, places),
                 switches: system.graph.symbols_of(&[e.trigger]).iter().filter_map(|s| flags.get(s).copied()).collect(),
             })
             .collect(),
@@ -262,14 +276,15 @@ pub fn compile(system: &OdeSystem, options: CompileOptions) -> Result<Arc<Compil
         },
         constraints: kernels[constraints].clone(),
         observables: observables.iter().map(|f| functions[*f].clone()).collect(),
-        experiments: (system.experiments.iter().zip(setups).zip(changes))
-            .map(|((e, setup), changes)| CompiledExperiment {
+        experiments: (system.experiments.iter().zip(setups).zip(changes).zip(before))
+            .map(|(((e, setup), changes), before)| CompiledExperiment {
                 id: e.id.clone(),
                 start: e.start,
                 setup: functions[setup].clone(),
                 changes: (e.changes.iter().zip(changes))
-                    .map(|(c, f)| PeriodChange { time: c.time, targets: c.targets.clone(), function: functions[f].clone() })
+                    .map(|(c, places)| PeriodChange { time: c.time, assignments: assignments(&c.assignments, places) })
                     .collect(),
+                before: before.into_iter().map(|b| kernels[b].clone()).collect(),
             })
             .collect(),
     }))
@@ -382,6 +397,11 @@ impl Deriver {
         }
         self.patterns.push(Patterns { first_program, dx, dp, second: self.second.then_some(second) });
         self.patterns.len() - 1
+    }
+
+    /// Values and volumes of assignments.
+    fn assignments(&mut self, assignments: &AssignmentFormulas) -> [usize; 2] {
+        [self.function(&assignments.values), self.function(assignments.volumes.as_deref().unwrap_or(&[]))]
     }
 
     /// A list of expressions without derivatives; returns the index of its kernel.

@@ -3,7 +3,7 @@
 use super::build::{Builder, Origin, Scope, Stage, amount_name};
 use super::compiled::Target;
 use super::entities::Kind;
-use super::system::{Change, EventFormula};
+use super::system::{AssignmentFormulas, Change, EventFormula};
 use crate::expr::ExprId;
 use crate::petab;
 use rustc_hash::FxHashMap;
@@ -23,7 +23,7 @@ impl<'a> Builder<'a> {
                     assigned.push((assignment.variable.as_str(), value));
                 }
             }
-            let (targets, values) = self.targets(&assigned);
+            let assignments = self.assignments(&assigned);
             events.push(EventFormula {
                 id: event.id.clone().unwrap_or_else(|| format!("<event {}>", number + 1)),
                 trigger,
@@ -32,16 +32,19 @@ impl<'a> Builder<'a> {
                 delay,
                 priority,
                 values_from_trigger_time: event.values_from_trigger_time,
-                targets,
-                values,
+                assignments,
             });
         }
         events
     }
 
-    /// What simultaneous assignments set of the system, and the values. What algebraic rules determine cannot be set.
-    fn targets(&mut self, assigned: &[(&str, ExprId)]) -> (Vec<Target>, Vec<ExprId>) {
-        let mut result = (Vec::new(), Vec::new());
+    /// What simultaneous assignments set of the system. What algebraic rules determine cannot be set.
+    ///
+    /// A concentration is that in the compartment as it is before the assignments, also where they set its size.
+    fn assignments(&mut self, assigned: &[(&str, ExprId)]) -> AssignmentFormulas {
+        let mut result = AssignmentFormulas::default();
+        let one = self.graph.constant(1.0);
+        let mut volumes = Vec::new();
         for (id, value) in assigned {
             let target = match self.kinds.get(id) {
                 Some(Kind::State(i)) => Some(Target::State(*i)),
@@ -49,17 +52,12 @@ impl<'a> Builder<'a> {
                 Some(_) => None,
             };
             let Some(target) = target else { continue };
-            let mut held = *value;
-            if self.amounts.contains_key(&amount_name(id)) {
-                // The concentration is that in the compartment as it is after all assignments.
-                let compartment = self.species.get(id).map_or("", |s| s.compartment.as_str());
-                let volume = assigned.iter().find(|a| a.0 == compartment).map(|a| a.1);
-                let Some(volume) = volume.or_else(|| self.entity(compartment, None)) else { continue };
-                held = self.graph.mul(held, volume);
-            }
-            result.0.push(target);
-            result.1.push(held);
+            let compartment = self.species.get(id).filter(|_| self.amounts.contains_key(&amount_name(id))).map(|s| s.compartment.as_str());
+            volumes.push(compartment.and_then(|c| self.entity(c, None)).unwrap_or(one));
+            result.targets.push(target);
+            result.values.push(*value);
         }
+        result.volumes = volumes.iter().any(|v| *v != one).then_some(volumes);
         result
     }
 
@@ -75,8 +73,8 @@ impl<'a> Builder<'a> {
                     assigned.push((c.target.as_str(), value));
                 }
             }
-            let (targets, values) = self.targets(&assigned);
-            changes.push(Change { time: period.time, targets, values });
+            let assignments = self.assignments(&assigned);
+            changes.push(Change { time: period.time, assignments });
         }
         changes
     }

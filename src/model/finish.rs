@@ -97,8 +97,8 @@ impl Builder<'_> {
 
 /// Substitutes parameters that are the same number in every experiment and never change, and removes them.
 fn fold_constants(system: &mut OdeSystem, keep: &FxHashSet<String>) {
-    let changes = system.experiments.iter().flat_map(|e| &e.changes).flat_map(|c| &c.targets);
-    let changed = changes.chain(system.events.iter().flat_map(|e| &e.targets));
+    let changes = system.experiments.iter().flat_map(|e| &e.changes).flat_map(|c| &c.assignments.targets);
+    let changed = changes.chain(system.events.iter().flat_map(|e| &e.assignments.targets));
     let changed: FxHashSet<usize> = (changed.filter_map(|t| if let Target::Parameter(j) = t { Some(*j) } else { None }))
         .chain(system.switches.iter().map(|s| s.flag))
         .chain(system.delays.iter().map(|d| d.parameter))
@@ -134,8 +134,8 @@ fn fold_constants(system: &mut OdeSystem, keep: &FxHashSet<String>) {
             stays[j - 1]
         });
     }
-    let changes = system.experiments.iter_mut().flat_map(|e| &mut e.changes).flat_map(|c| &mut c.targets);
-    for target in changes.chain(system.events.iter_mut().flat_map(|e| &mut e.targets)) {
+    let changes = system.experiments.iter_mut().flat_map(|e| &mut e.changes).flat_map(|c| &mut c.assignments.targets);
+    for target in changes.chain(system.events.iter_mut().flat_map(|e| &mut e.assignments.targets)) {
         if let Target::Parameter(j) = target {
             *j = new_index[*j];
         }
@@ -152,7 +152,11 @@ fn mark_active(system: &mut OdeSystem) {
     let estimated: FxHashSet<SymbolId> = (0..system.theta).filter(|j| system.estimated[*j]).map(|j| system.parameters[j].symbol).collect();
     let graph = &system.graph;
     if !estimated.is_empty() {
-        let set = system.events.iter().flat_map(|e| &e.targets).filter_map(|t| if let Target::Parameter(j) = t { Some(*j) } else { None });
+        let set = system
+            .events
+            .iter()
+            .flat_map(|e| &e.assignments.targets)
+            .filter_map(|t| if let Target::Parameter(j) = t { Some(*j) } else { None });
         for j in set.chain(system.delays.iter().map(|d| d.parameter)) {
             system.parameters[j].active = true;
         }
@@ -162,7 +166,7 @@ fn mark_active(system: &mut OdeSystem) {
             p.active |= graph.symbols_of(&[*value]).iter().any(|s| estimated.contains(s));
         }
         if !estimated.is_empty() {
-            for t in e.changes.iter().flat_map(|c| &c.targets) {
+            for t in e.changes.iter().flat_map(|c| &c.assignments.targets) {
                 if let Target::Parameter(j) = t {
                     system.parameters[*j].active = true;
                 }

@@ -122,13 +122,19 @@ impl<'a> Builder<'a> {
         overrides: FxHashMap<&'a str, &'a petab::Formula>,
         changes: Vec<Change>,
     ) -> Experiment {
-        self.initial = Some(Initial { start, overrides, values: FxHashMap::default() });
+        self.initial = Some(Initial { start, before: false, overrides, values: FxHashMap::default() });
         let nan = self.graph.constant(f64::NAN);
         let names: Vec<String> = self.parameters.iter().cloned().collect();
         let parameters = names.iter().map(|name| self.initial_of_symbol(name).unwrap_or(nan)).collect();
         let states = (0..self.state_ids.len()).map(|i| self.initial_state(self.state_ids[i]).unwrap_or(nan)).collect();
+        let mut before = Vec::new();
+        // A quantity before the start can be delayed itself.
+        while before.len() < self.pasts.len() {
+            let value = self.before(before.len()).unwrap_or(nan);
+            before.push(value);
+        }
         self.initial = None;
-        Experiment { id, start, parameters, states, changes }
+        Experiment { id, start, parameters, states, changes, before }
     }
 
     /// The initial value of a state. What algebraic rules determine starts its search at the file's value, or at 1.

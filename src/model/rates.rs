@@ -88,12 +88,12 @@ impl Builder<'_> {
 
     /// The stoichiometric coefficient of a species reference.
     pub(super) fn stoichiometry(&mut self, reference: &sbml::SpeciesReference, stage: Stage) -> Option<ExprId> {
-        if let (Some(id), Stage::Running) = (&reference.id, stage) {
-            return self.entity(id, Some(&reference.span));
+        if let Some(formula) = &reference.stoichiometry_math {
+            return self.lower_sbml(formula, &reference.span, stage);
         }
-        match &reference.stoichiometry_math {
-            Some(formula) => self.lower_sbml(formula, &reference.span, stage),
-            None => Some(self.graph.constant(reference.stoichiometry.unwrap_or(1.0))),
+        match (&reference.id, stage) {
+            (Some(id), Stage::Running) => self.entity(id, Some(&reference.span)),
+            _ => Some(self.graph.constant(reference.stoichiometry.unwrap_or(1.0))),
         }
     }
 

@@ -60,9 +60,18 @@ pub struct EventFormula {
     /// Whether values are computed when the event is triggered.
     pub values_from_trigger_time: bool,
     /// What is set.
+    pub assignments: AssignmentFormulas,
+}
+
+/// Simultaneous assignments, see [`Assignments`](super::compiled::Assignments).
+#[derive(Debug, Clone, Default)]
+pub struct AssignmentFormulas {
+    /// What is set.
     pub targets: Vec<Target>,
     /// New values as functions of (t, x, p) just before.
     pub values: Vec<ExprId>,
+    /// Factors from values to what the states hold, where there is any but 1.
+    pub volumes: Option<Vec<ExprId>>,
 }
 
 /// An equation r(t, x, p) = 0 that holds at all times: an algebraic rule, or the equilibrium of a fast reaction.
@@ -120,9 +129,7 @@ pub struct Change {
     /// When.
     pub time: f64,
     /// What is set.
-    pub targets: Vec<Target>,
-    /// New values as functions of (t, x, p) just before.
-    pub values: Vec<ExprId>,
+    pub assignments: AssignmentFormulas,
 }
 
 /// An experiment.
@@ -138,6 +145,8 @@ pub struct Experiment {
     pub states: Vec<ExprId>,
     /// Later changes in order of time.
     pub changes: Vec<Change>,
+    /// For each delayed quantity its values before the start, as a function of time and theta.
+    pub before: Vec<ExprId>,
 }
 
 /// A species' conversion between amount and concentration.
@@ -209,7 +218,7 @@ impl OdeSystem {
         self.switches.iter_mut().for_each(|s| apply(&mut s.root));
         for event in &mut self.events {
             apply(&mut event.trigger);
-            event.delay.iter_mut().chain(&mut event.priority).chain(&mut event.values).for_each(&mut apply);
+            event.delay.iter_mut().chain(&mut event.priority).for_each(&mut apply);
         }
         for invariant in &mut self.invariants {
             apply(&mut invariant.residual);
@@ -226,7 +235,10 @@ impl OdeSystem {
         });
         self.entities.values_mut().for_each(&mut apply);
         self.species.values_mut().for_each(|s| apply(&mut s.volume));
-        self.experiments.iter_mut().flat_map(|e| &mut e.changes).flat_map(|c| &mut c.values).for_each(apply);
+        let changes = self.experiments.iter_mut().flat_map(|e| &mut e.changes).map(|c| &mut c.assignments);
+        for assignments in changes.chain(self.events.iter_mut().map(|e| &mut e.assignments)) {
+            assignments.values.iter_mut().chain(assignments.volumes.iter_mut().flatten()).for_each(&mut apply);
+        }
     }
 
     /// Adds an observable without noise for an entity of the model. `None` if there is no such entity.

@@ -13,10 +13,10 @@
 use super::SimulationError;
 use super::clock::{Clock, carry, crossing_clock};
 use super::invariant;
-use super::switch::{Crossing, near, settle_flags};
+use super::switch::{Crossing, Sides, near, settle_flags};
 use super::system::System;
 use crate::jit::Kernel;
-use crate::model::compiled::{Function, Target};
+use crate::model::compiled::{Assignments, Function, Target};
 use crate::random::{self, Purpose};
 use rand_chacha::ChaCha8Rng;
 
@@ -52,8 +52,8 @@ pub struct Agenda {
     pending: Vec<Pending>,
     triggers: Vec<bool>,
     generator: ChaCha8Rng,
-    /// Signs of the root functions just after the last moment.
-    pub signs: Vec<i8>,
+    /// On which sides of 0 the root functions are since the last moment.
+    pub sides: Sides,
     /// What was executed so far.
     pub executions: Vec<Execution>,
 }
@@ -63,6 +63,8 @@ struct Moment<'a> {
     system: &'a mut System,
     y: &'a mut [f64],
     t: f64,
+    /// Length of the simulation.
+    span: f64,
     crossings: Vec<Crossing>,
     /// For each crossing the derivatives of its time; `None` where it only touches 0.
     clocks: Vec<Option<Clock>>,
@@ -78,7 +80,7 @@ impl Agenda {
             pending: vec![],
             triggers: system.model.events.iter().map(|e| e.initial_value).collect(),
             generator: random::stream(seed, Purpose::Events, 0),
-            signs: vec![],
+            sides: Sides::default(),
             executions: vec![],
         }
     }
@@ -113,12 +115,18 @@ impl Agenda {
         if ns > 0 {
             system.states_rhs(t, y, &mut rates);
         }
-        let mut moment = Moment { system, y, t, crossings, clocks, grazing: None, executed: 0 };
+        let mut moment = Moment { system, y, t, span, crossings, clocks, grazing: None, executed: 0 };
         for after in [false, true] {
             self.look(&mut moment, after)?;
             self.execute_due(&mut moment, after)?;
         }
-        let Moment { system, y, grazing, executed, .. } = moment;
+        let Moment { system, y, crossings, grazing, mut executed, .. } = moment;
+        if !crossings.is_empty() && !model.invariants.positive.is_empty() {
+            // The invariants themselves may have switched.
+            let before = system.states(y).to_vec();
+            invariant::project(system, t, y)?;
+            executed += usize::from(system.states(y) != before);
+        }
         if ns > 0 {
             let mut new_rates = vec![0.0; rates.len()];
             system.states_rhs(t, y, &mut new_rates);
@@ -212,7 +220,7 @@ impl Moment<'_> {
     /// Sets the flags. Those of crossings change while the block is carried to the time of the crossing.
     fn set_flags(&mut self, agenda: &mut Agenda, after: bool) -> Result<(), SimulationError> {
         let old = self.system.parameters.clone();
-        agenda.signs = settle_flags(self.system, self.t, self.y, &self.crossings, after);
+        agenda.sides = settle_flags(self.system, self.t, self.y, &self.crossings, after, self.span);
         if self.system.directions == 0 || self.crossings.is_empty() {
             return Ok(());
         }
@@ -258,7 +266,7 @@ impl Moment<'_> {
             clock.first.iter_mut().zip(&row[1..]).for_each(|(tau, d)| *tau += d);
             clock.second.iter_mut().zip(&row[1 + ns..]).for_each(|(tau, d)| *tau += d);
         }
-        let values = event_of.values_from_trigger_time.then(|| self.differentiate(&event_of.function));
+        let values = event_of.values_from_trigger_time.then(|| self.differentiate(&event_of.assignments.values));
         Ok(Pending { event, time, clock, values })
     }
 
@@ -268,17 +276,26 @@ impl Moment<'_> {
         carry(self.system, self.t, self.y, &pending.clock)?;
         let rows = match &pending.values {
             Some(values) => values.clone(),
-            None => self.differentiate(&event.function),
+            None => self.differentiate(&event.assignments.values),
         };
         self.executed += 1;
-        assign(self.system, self.t, self.y, &event.targets, &rows)
+        assign(self.system, self.t, self.y, &event.assignments, &rows)
     }
 }
 
 /// Sets states and parameters to values with derivatives, one row each, and moves back onto the invariants.
-pub fn assign(system: &mut System, t: f64, y: &mut [f64], targets: &[Target], rows: &[f64]) -> Result<(), SimulationError> {
+pub fn assign(system: &mut System, t: f64, y: &mut [f64], assignments: &Assignments, rows: &[f64]) -> Result<(), SimulationError> {
     let (columns, stride, ns, pairs) = (system.shape.columns, system.shape.stride, system.directions, system.pairs.len());
-    for (target, row) in targets.iter().zip(rows.chunks_exact(columns)) {
+    assert_eq!(assignments.targets.len(), assignments.values.value.outputs(), "targets of assignments");
+    let mut rows = rows.to_vec();
+    if let Some(volumes) = &assignments.volumes {
+        let mut factors = vec![0.0; rows.len()];
+        system.differentiate(volumes, t, y, &mut factors);
+        for (row, factor) in rows.chunks_exact_mut(columns).zip(factors.chunks_exact(columns)) {
+            multiply(row, factor, ns, &system.pairs);
+        }
+    }
+    for (target, row) in assignments.targets.iter().zip(rows.chunks_exact(columns)) {
         match *target {
             Target::State(i) => {
                 if row.iter().any(|v| !v.is_finite()) {
@@ -296,4 +313,16 @@ pub fn assign(system: &mut System, t: f64, y: &mut [f64], targets: &[Target], ro
     invariant::project(system, t, y)?;
     system.seeds_changed();
     Ok(())
+}
+
+/// Product of two numbers with their first and second derivatives, into `a`.
+fn multiply(a: &mut [f64], b: &[f64], ns: usize, pairs: &[(u32, u32)]) {
+    for (m, &(k, l)) in pairs.iter().enumerate() {
+        let (k, l, m) = (1 + k as usize, 1 + l as usize, 1 + ns + m);
+        a[m] = a[m] * b[0] + a[k] * b[l] + a[l] * b[k] + a[0] * b[m];
+    }
+    for k in 1..=ns {
+        a[k] = a[k] * b[0] + a[0] * b[k];
+    }
+    a[0] *= b[0];
 }

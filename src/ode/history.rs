@@ -1,11 +1,12 @@
 //! The past of a simulation, for delay differential equations.
 //!
 //! States at earlier times are interpolated by cubic Hermite polynomials between the ends of the integrator's steps.
-//! Before the start everything had its initial value. A delayed value has a kink or jump one delay after every
+//! Before the start everything had its initial value, as a function of time where an initial assignment says so. A delayed value has a kink or jump one delay after every
 //! discontinuity; the integrator stops there.
 
 use super::switch::near;
 use super::system::System;
+use crate::jit::Kernel;
 
 /// Kinks are followed over this many delays; each one is smoother by one order.
 const GENERATIONS: u32 = 5;
@@ -22,6 +23,8 @@ struct Record {
 /// The past.
 #[derive(Debug, Clone, Default)]
 pub struct History {
+    /// The delayed quantities before the start.
+    before: Vec<Kernel>,
     records: Vec<Record>,
     /// Where the integration began anew last.
     begin: f64,
@@ -37,11 +40,14 @@ impl History {
         if after { after_all.saturating_sub(1) } else { before_all.min(self.records.len().saturating_sub(1)) }
     }
 
+    fn is_before(&self, time: f64) -> bool {
+        self.records.first().is_some_and(|first| time < first.time && !near(time, first.time))
+    }
+
     /// States and parameters at an earlier time; `now` are those of the present, at the end of the step in progress.
     fn at(&self, time: f64, after: bool, now: (f64, &[f64])) -> (Vec<f64>, Vec<f64>) {
-        let Some(first) = self.records.first() else { return (now.1.to_vec(), vec![]) };
-        if time <= first.time {
-            return (first.states.clone(), first.parameters.clone());
+        if self.records.is_empty() {
+            return (now.1.to_vec(), vec![]);
         }
         let place = self.place(time, after);
         let record = &self.records[place];
@@ -69,10 +75,10 @@ impl History {
     }
 }
 
-/// Forgets the past.
-pub fn clear(system: &mut System) {
-    system.history.records.clear();
-    system.history.kinks.clear();
+/// Forgets the past: a simulation starts at `t`.
+pub fn start(system: &mut System, t: f64, y: &[f64], before: &[Kernel]) {
+    system.history = History { before: before.to_vec(), begin: t, ..History::default() };
+    record(system, t, y);
 }
 
 /// Brings the delayed values up to date, at time `t` with the states `x`.
@@ -83,6 +89,11 @@ pub fn refresh(system: &mut System, t: f64, x: &[f64]) {
     for (k, &parameter) in model.delays.parameters.iter().enumerate() {
         model.delays.delays[k].call([&[t][..], x, &system.parameters, &[]], &mut out, &mut system.scratch);
         let time = t - out[0].max(0.0);
+        if let Some(before) = system.history.before.get(k).filter(|_| system.history.is_before(time)) {
+            before.clone().call([&[time][..], &[], &system.parameters, &[]], &mut out, &mut system.scratch);
+            system.parameters[parameter] = out[0];
+            continue;
+        }
         let (states, mut parameters) = system.history.at(time, after, (t, x));
         if parameters.is_empty() {
             parameters.clone_from(&system.parameters);

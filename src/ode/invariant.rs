@@ -7,7 +7,7 @@ use super::SimulationError;
 use super::system::System;
 use nalgebra::{DMatrix, DVector};
 
-const MAX_ITERATIONS: usize = 100;
+const MAX_ITERATIONS: usize = 300;
 
 /// Moves the carried block `y` onto the invariants.
 pub fn project(system: &mut System, t: f64, y: &mut [f64]) -> Result<(), SimulationError> {
@@ -32,16 +32,31 @@ pub fn project(system: &mut System, t: f64, y: &mut [f64]) -> Result<(), Simulat
     let mut matrix = DMatrix::zeros(m, m);
     let mut residual = DVector::zeros(m);
     let mut moved = false;
-    let mut last = f64::INFINITY;
+    let (mut last, mut last_residual, mut inverse_step) = (f64::INFINITY, f64::INFINITY, 0.0);
+    // A fast reaction whose rate law vanishes just now, whatever the amounts, is looked at a moment later.
+    evaluate(system, t, &x, &directions, &mut residual, &mut matrix);
+    let vanishes = |k: usize| invariants.positive[k] && residual[k] == 0.0 && matrix.row(k).iter().all(|v| *v == 0.0);
+    let moment = if (0..m).any(vanishes) { 1e-9 * t.abs().max(1.0) } else { 0.0 };
+    let mut f = vec![0.0; nx];
+    if moment > 0.0 {
+        system.states_rhs(t, y, &mut f);
+    }
     for iteration in 0.. {
-        evaluate(system, t, &x, &directions, &mut residual, &mut matrix);
+        let later: Vec<f64> = x.iter().zip(&f).map(|(x, f)| x + moment * f).collect();
+        evaluate(system, t + moment, &later, &directions, &mut residual, &mut matrix);
         if residual.iter().any(|r| !r.is_finite()) {
             return Err(SimulationError::NonFinite { time: t, what: "algebraic rule or rate of a fast reaction".into() });
         }
         if residual.iter().all(|r| *r == 0.0) {
             break;
         }
-        let mut step = along(&solve(&matrix, &-&residual));
+        let size = residual.amax();
+        let least = 2.0 * matrix.amax();
+        inverse_step = if size < last_residual && iteration > 0 { inverse_step * (size / last_residual).max(0.1) } else { least };
+        last_residual = size;
+        let mut shifted = -&matrix;
+        (0..m).filter(|k| invariants.positive[*k]).for_each(|k| shifted[(k, k)] += inverse_step);
+        let mut step = along(&solve(&shifted, &residual));
         let length: f64 = step.iter().zip(&x).map(|(d, x)| d.abs() / (x.abs() + 1e-8)).fold(0.0, f64::max);
         // At rounding level steps stop to shrink.
         if length <= 4.0 * f64::EPSILON || (length < 1e-12 && length >= 0.5 * last) {
@@ -53,7 +68,6 @@ pub fn project(system: &mut System, t: f64, y: &mut [f64]) -> Result<(), Simulat
         }
         let room = (0..nx).filter(|&i| bounded[i] && x[i] > 0.0 && x[i] + step[i] < 0.0).map(|i| -x[i] / step[i]);
         let shorter = room.fold(1.0, f64::min);
-        // From the boundary itself only a part of the way is open.
         step.iter_mut().for_each(|d| *d *= shorter);
         x.iter_mut().zip(&step).for_each(|(x, d)| *x += d);
         moved = true;

@@ -4,7 +4,7 @@
 //! turns back, its extremum is looked for: so a condition that holds for a part of a step only is not missed.
 
 use super::cvodes::{Failure, Integrator};
-use super::switch::{Crossing, sign};
+use super::switch::{Crossing, Sides, sign};
 
 /// Parts into which a step is divided.
 const PARTS: usize = 4;
@@ -27,11 +27,11 @@ pub struct RootFinder {
 
 impl RootFinder {
     /// The first time in (from, to], a part of the last step, at which the sign of a root function differs from those in
-    /// `signs`, with all root functions that cross there.
-    pub fn first(&mut self, it: &mut Integrator, from: f64, to: f64, signs: &[i8]) -> Result<Option<(f64, Vec<Crossing>)>, Failure> {
+    /// `sides`, with all root functions that cross there.
+    pub fn first(&mut self, it: &mut Integrator, from: f64, to: f64, sides: &Sides) -> Result<Option<(f64, Vec<Crossing>)>, Failure> {
         self.spare.extend(self.samples.drain(..).map(|s| s.roots));
         let watched = it.system().state_switches.clone();
-        let crossed = |roots: &[f64]| watched.iter().any(|&j| sign(roots[j as usize]) != signs[j as usize]);
+        let crossed = |roots: &[f64]| watched.iter().any(|&j| sides.left(j as usize, roots[j as usize]));
         for i in 0..=PARTS {
             let time = if i == PARTS { to } else { from + (to - from) * i as f64 / PARTS as f64 };
             let sample = self.sample(it, time)?;
@@ -39,10 +39,10 @@ impl RootFinder {
             let found = i > 0 && crossed(&sample.roots);
             self.samples.push(sample);
             if found {
-                return self.locate(it, i - 1, signs, &watched).map(Some);
+                return self.locate(it, i - 1, sides, &watched).map(Some);
             }
-            if i >= 2 && self.turn(it, i - 1, signs, &watched)? {
-                return self.locate(it, i - 2, signs, &watched).map(Some);
+            if i >= 2 && self.turn(it, i - 1, sides, &watched)? {
+                return self.locate(it, i - 2, sides, &watched).map(Some);
             }
         }
         Ok(None)
@@ -59,14 +59,14 @@ impl RootFinder {
 
     /// Looks for an extremum beyond 0 around sample `i` of root functions that come nearest to 0 there. If there is one, the samples end
     /// with it: the one at which it was found follows sample `i - 1`.
-    fn turn(&mut self, it: &mut Integrator, i: usize, signs: &[i8], watched: &[u32]) -> Result<bool, Failure> {
+    fn turn(&mut self, it: &mut Integrator, i: usize, sides: &Sides, watched: &[u32]) -> Result<bool, Failure> {
         for &j in watched {
             let j = j as usize;
-            let value = |s: &Sample| f64::from(signs[j]) * s.roots[j];
+            let value = |s: &Sample| f64::from(sides.signs[j]) * s.roots[j];
             let mut points: Vec<(f64, f64)> = self.samples[i - 1..=i + 1].iter().map(|s| (s.time, value(s))).collect();
             for _ in 0..REFINEMENTS {
                 let [(a, fa), (b, fb), (c, fc)] = [points[0], points[1], points[2]];
-                if signs[j].abs() != 1 || !(fb < fa && fb < fc) {
+                if sides.signs[j].abs() != 1 || !(fb < fa && fb < fc) {
                     break;
                 }
                 // The vertex of the parabola through the three points.
@@ -78,7 +78,7 @@ impl RootFinder {
                 }
                 let sample = self.sample(it, vertex)?;
                 let f = value(&sample);
-                if sign(sample.roots[j]) != signs[j] {
+                if sides.left(j, sample.roots[j]) {
                     self.spare.extend(self.samples.drain(i..).map(|s| s.roots));
                     self.samples.push(sample);
                     // `locate` starts at the sample before.
@@ -99,10 +99,10 @@ impl RootFinder {
     }
 
     /// Narrows down the first crossing between samples `i` and `i + 1`.
-    fn locate(&mut self, it: &mut Integrator, i: usize, signs: &[i8], watched: &[u32]) -> Result<(f64, Vec<Crossing>), Failure> {
+    fn locate(&mut self, it: &mut Integrator, i: usize, sides: &Sides, watched: &[u32]) -> Result<(f64, Vec<Crossing>), Failure> {
         self.spare.extend(self.samples.drain(i + 2..).map(|s| s.roots));
         let (Some(mut high), Some(mut low)) = (self.samples.pop(), self.samples.pop()) else { return Ok((f64::NAN, vec![])) };
-        let differs = |s: &Sample, j: usize| sign(s.roots[j]) != signs[j];
+        let differs = |s: &Sample, j: usize| sides.left(j, s.roots[j]);
         let tolerance = 4.0 * f64::EPSILON * high.time.abs().max(low.time.abs());
         let end = high.time;
         let mut round = 0;

@@ -64,11 +64,11 @@ impl Run<'_> {
         let mut done = 0;
         self.begin_segment();
         let (system, y) = self.integrator.parts();
-        invariant::project(system, t, y)?;
         let with_delays = !system.model.delays.parameters.is_empty();
         if with_delays {
-            history::begin(system, t, y, true);
+            history::start(system, t, y, self.input.before);
         }
+        invariant::project(system, t, y)?;
         let mut crossings = vec![];
         let mut moving = false;
         loop {
@@ -137,7 +137,7 @@ impl Run<'_> {
             self.steps += 1;
             let (Step::Taken(reached) | Step::Stop(reached)) = step;
             if watches {
-                match self.finder.first(self.integrator, now, reached, &self.agenda.signs) {
+                match self.finder.first(self.integrator, now, reached, &self.agenda.sides) {
                     Ok(None) => {}
                     Ok(Some((time, crossings))) => {
                         self.write_outputs_until(time, false)?;
@@ -279,12 +279,11 @@ impl Run<'_> {
     /// Applies the change of a period to states, parameters and their sensitivities. All of it is computed from the values before.
     fn apply_change(&mut self, change: &PeriodChange, t: f64) -> Result<(), SimulationError> {
         let (system, y) = self.integrator.parts();
-        assert_eq!(change.targets.len(), change.function.value.outputs(), "targets of a change");
         let mut rows = self.spare.pop().unwrap_or_default();
         rows.clear();
-        rows.resize(change.targets.len() * system.shape.columns, 0.0);
-        system.differentiate(&change.function, t, y, &mut rows);
-        assign(system, t, y, &change.targets, &rows)?;
+        rows.resize(change.assignments.targets.len() * system.shape.columns, 0.0);
+        system.differentiate(&change.assignments.values, t, y, &mut rows);
+        assign(system, t, y, &change.assignments, &rows)?;
         self.spare.push(rows);
         Ok(())
     }

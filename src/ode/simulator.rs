@@ -5,6 +5,7 @@ use super::cvodes::{Failure, Integrator};
 use super::events::Execution;
 use super::run;
 use super::system::System;
+use crate::jit::Kernel;
 use crate::model::CompiledModel;
 use crate::model::compiled::PeriodChange;
 use std::sync::Arc;
@@ -54,6 +55,8 @@ pub struct Input<'a> {
     pub parameters: &'a [f64],
     /// Changes at later times.
     pub changes: &'a [PeriodChange],
+    /// Delayed quantities at times before the start, as functions of (t, theta); see [`crate::model::compiled::CompiledExperiment`].
+    pub before: &'a [Kernel],
     /// Number ns of first-order directions.
     pub directions: usize,
     /// dx0/dxi: nx rows by ns columns, row-major.
@@ -212,8 +215,8 @@ pub(super) fn check_input(model: &CompiledModel, input: &Input, times: &[f64]) -
         assert_eq!(second.states.len(), nx * second.pairs.len(), "second-order seeds of the states");
         assert_eq!(second.parameters.len(), np * second.pairs.len(), "second-order seeds of the parameters");
         assert!(second.pairs.iter().all(|&(k, l)| (k.max(l) as usize) < ns), "pairs of directions");
-        let events = model.events.iter().map(|e| &e.function);
-        let mut functions = std::iter::once(&model.rhs).chain(input.changes.iter().map(|c| &c.function)).chain(events);
+        let events = model.events.iter().map(|e| &e.assignments.values);
+        let mut functions = std::iter::once(&model.rhs).chain(input.changes.iter().map(|c| &c.assignments.values)).chain(events);
         if !second.pairs.is_empty() && functions.any(|f| f.second.is_none()) {
             return unsupported("a second-order sensitivity of a model compiled without second derivatives");
         }

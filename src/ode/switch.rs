@@ -48,6 +48,30 @@ pub struct Crossing {
     pub after: i8,
 }
 
+/// On which side of 0 every root function is between two moments.
+#[derive(Debug, Clone, Default)]
+pub struct Sides {
+    /// Their signs.
+    pub signs: Vec<i8>,
+    /// A root function that rests at 0 but for rounding has no sign of its own until it is farther from 0 than this.
+    bands: Vec<f64>,
+}
+
+impl Sides {
+    /// Sign of root function `j` where its value is `g`.
+    pub fn of(&self, j: usize, g: f64) -> i8 {
+        if g.abs() <= self.bands[j] { self.signs[j] } else { sign(g) }
+    }
+
+    /// Whether root function `j` has left its side.
+    pub fn left(&self, j: usize, g: f64) -> bool {
+        self.of(j, g) != self.signs[j]
+    }
+}
+
+/// Width of the band around 0 in which a root function can rest, relative to the size of its terms.
+const BAND: f64 = 1e-9;
+
 /// Time and direction (sign after it) at which a switch of explicit time crosses, from value and slope of its root function at 0.
 ///
 /// `None`: never. The root function is g = g(0) + g_t t.
@@ -80,10 +104,11 @@ pub fn explicit_crossings(system: &mut System) -> Vec<(f64, usize, i8)> {
 /// Signs of all root functions at `t`, or just `after` it, with the flags that they imply; the flags of `system` are left at them.
 ///
 /// Flags can occur in root functions and in the right-hand side, on which the signs just after depend, so the rule is repeated
-/// until nothing changes.
-pub fn settle_flags(system: &mut System, t: f64, y: &[f64], crossings: &[Crossing], after: bool) -> Vec<i8> {
+/// until nothing changes. `span` is the length of the simulation.
+pub fn settle_flags(system: &mut System, t: f64, y: &[f64], crossings: &[Crossing], after: bool, span: f64) -> Sides {
     let n = system.model.switches.len();
     let mut signs = vec![UNKNOWN; n];
+    let mut bands = vec![0.0; n];
     let model = system.model.clone();
     for _ in 0..n + 2 {
         if n == 0 {
@@ -105,13 +130,15 @@ pub fn settle_flags(system: &mut System, t: f64, y: &[f64], crossings: &[Crossin
             };
         }
         if after && signs.contains(&0) {
-            let rates = total_rates(system, t, y);
+            let (rates, scales) = total_rates(system, t, y);
             for j in (0..n).filter(|j| signs[*j] == 0).collect::<Vec<_>>() {
                 let crossing = crossings.iter().find(|c| c.switch == j);
+                let rests = rates[j].abs() * span <= 100.0 * BAND * scales[j];
+                bands[j] = if rests { BAND * scales[j] } else { 0.0 };
                 signs[j] = match (explicit.iter().find(|e| e.1 == j), crossing) {
                     (Some(e), _) if model.switches[j].explicit_time => e.2,
                     // The rates of delayed values are not known.
-                    (_, Some(c)) if rates[j] == 0.0 || rates[j].is_nan() || !model.delays.parameters.is_empty() => c.after,
+                    (_, Some(c)) if rests || rates[j].is_nan() || !model.delays.parameters.is_empty() => c.after,
                     _ => sign(rates[j]).min(1),
                 };
             }
@@ -126,22 +153,24 @@ pub fn settle_flags(system: &mut System, t: f64, y: &[f64], crossings: &[Crossin
             break;
         }
     }
-    signs
+    Sides { signs, bands }
 }
 
-/// g_t + g_x f of all root functions.
-fn total_rates(system: &mut System, t: f64, y: &[f64]) -> Vec<f64> {
+/// g_t + g_x f of all root functions, and the sizes of the terms of g that depend on states.
+fn total_rates(system: &mut System, t: f64, y: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let mut f = vec![0.0; system.shape.rows];
     system.states_rhs(t, y, &mut f);
     let x = system.states(y).to_vec();
     let inputs = [&[t][..], &x, &system.parameters, &[]];
     let roots = &system.model.roots;
     let mut rates = vec![0.0; roots.dt.outputs()];
+    let mut scales = vec![0.0; roots.dt.outputs()];
     roots.dt.call(inputs, &mut rates, &mut system.scratch);
     let mut dx = vec![0.0; roots.dx.kernel.outputs()];
     roots.dx.kernel.call(inputs, &mut dx, &mut system.scratch);
     for ((&j, &i), &g) in roots.dx.rows.iter().zip(&roots.dx.columns).zip(&dx) {
         rates[j as usize] += g * f[i as usize];
+        scales[j as usize] += (g * x[i as usize]).abs();
     }
-    rates
+    (rates, scales)
 }

@@ -263,7 +263,7 @@ impl System {
         }
         self.not_finite = None;
         self.clock = Clock::fixed(ns, np);
-        history::clear(self);
+        self.history = History::default();
         self.seeds_changed();
     }
 

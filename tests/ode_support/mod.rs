@@ -4,7 +4,7 @@
 use mixode::expr::{self, AstKind, ExprId, Graph, SymbolId};
 use mixode::jit::{Backend, Kernel, Layout, compile};
 use mixode::model::CompiledModel;
-use mixode::model::compiled::{Delays, Function, Invariants, PeriodChange, SparseKernel, Switch, Target, TensorKernel, array};
+use mixode::model::compiled::{Assignments, Delays, Function, Invariants, PeriodChange, SparseKernel, Switch, Target, TensorKernel, array};
 use mixode::ode::{Input, Second};
 use std::sync::Arc;
 
@@ -140,7 +140,8 @@ pub fn change(model: &CompiledModel, time: f64, changes: &[(Target, &str)]) -> P
     let parameters: Vec<&str> = model.parameters.iter().map(String::as_str).collect();
     let formulas: Vec<&str> = changes.iter().map(|c| c.1).collect();
     let function = Symbols::new(&states, &parameters).function(&formulas);
-    PeriodChange { time, targets: changes.iter().map(|c| c.0).collect(), function }
+    let targets = changes.iter().map(|c| c.0).collect();
+    PeriodChange { time, assignments: Assignments { targets, values: function, volumes: None } }
 }
 
 /// The seeds of a simulation whose directions are logarithms of some parameters, or the parameters themselves, with initial
@@ -209,6 +210,7 @@ impl Start {
             states: &self.states,
             parameters: &self.parameters,
             changes,
+            before: &[],
             directions: self.directions,
             state_seeds: &self.state_seeds,
             parameter_seeds: &self.parameter_seeds,
