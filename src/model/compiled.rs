@@ -56,8 +56,21 @@ pub struct Function {
     pub second: Option<TensorKernel>,
 }
 
-/// A comparison inside a formula. Its truth value stands in the parameter `flag` (0 or 1) so that right-hand side and triggers
-/// are smooth between switches; output j of [`CompiledModel::roots`] is the difference of its sides.
+/// What of a formula jumps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SwitchKind {
+    /// A comparison, by its truth value where the root function (the difference of its sides) is negative, zero, positive.
+    Comparison([bool; 3]),
+    /// The root function rounded down.
+    Floor,
+    /// The root function rounded up.
+    Ceil,
+    /// The root function rounded towards 0.
+    Truncate,
+}
+
+/// A part of a formula that jumps: a comparison or a rounded number. Its value stands in the parameter `flag` so that right-hand side and
+/// triggers are smooth between switches; output j of [`CompiledModel::roots`] decides about it.
 #[derive(Debug, Clone)]
 pub struct Switch {
     /// Index of the flag in p.
@@ -67,8 +80,8 @@ pub struct Switch {
     pub explicit_time: bool,
     /// Whether the root depends on time otherwise than affinely, so that it can change sign between long steps.
     pub curved_in_time: bool,
-    /// Truth value where the root function is negative, zero, positive.
-    pub truth: [bool; 3],
+    /// How the value follows from the root function.
+    pub kind: SwitchKind,
 }
 
 /// An event, see [`EventFormula`](super::system::EventFormula).
@@ -246,7 +259,7 @@ pub fn compile(system: &OdeSystem, options: CompileOptions) -> Result<Arc<Compil
         switches: system
             .switches
             .iter()
-            .map(|s| Switch { flag: s.flag, explicit_time: s.explicit_time, curved_in_time: s.curved_in_time, truth: s.truth })
+            .map(|s| Switch { flag: s.flag, explicit_time: s.explicit_time, curved_in_time: s.curved_in_time, kind: s.kind })
             .collect(),
         roots: functions[roots].clone(),
         events: (system.events.iter().zip(events).zip(priorities))

@@ -1,6 +1,6 @@
 //! The system of equations as expressions: everything downstream reads only this.
 
-use super::compiled::Target;
+use super::compiled::{SwitchKind, Target};
 use crate::diag::Span;
 use crate::expr::{ExprId, Graph, SymbolId};
 use indexmap::IndexMap;
@@ -27,19 +27,19 @@ pub struct Parameter {
     pub active: bool,
 }
 
-/// A comparison whose truth value changes during a simulation, see [`compiled::Switch`](super::compiled::Switch).
+/// A comparison or rounded number whose value changes during a simulation, see [`compiled::Switch`](super::compiled::Switch).
 #[derive(Debug, Clone)]
 pub struct SwitchRoot {
     /// Index of the flag in the parameters.
     pub flag: usize,
-    /// Difference of the two sides, positive where an inequality holds.
+    /// Difference of the two sides, positive where an inequality holds; or the number that is rounded.
     pub root: ExprId,
     /// Depends on time (affinely) and parameters only.
     pub explicit_time: bool,
     /// Depends on time otherwise than affinely.
     pub curved_in_time: bool,
-    /// Truth value where the root function is negative, zero, positive.
-    pub truth: [bool; 3],
+    /// How the flag follows from the root function.
+    pub kind: SwitchKind,
 }
 
 /// An event (SBML level 3 version 2, section 4.11).

@@ -549,12 +549,6 @@ impl Integrator {
         unsafe { (self.system.as_mut(), write(self.y)) }
     }
 
-    /// The current block: the last step's end, stop or root.
-    pub fn block(&self) -> &[f64] {
-        // SAFETY: `y` is owned and `&self` excludes writers.
-        unsafe { read(self.y) }
-    }
-
     /// Begins anew at time `t` with the current block, and stops at `stop` if there is such a time. Steps are no longer than
     /// `longest`.
     pub fn restart(&mut self, t: f64, stop: Option<f64>, longest: f64) -> Result<(), Failure> {
@@ -574,7 +568,7 @@ impl Integrator {
 
     /// One internal step. `horizon` bounds the first step after a restart to a tenth of the way there.
     ///
-    /// The end is in [`Integrator::block`]. Panics where a kernel panicked.
+    /// The end is the block of [`Integrator::parts`]. Panics where a kernel panicked.
     pub fn step(&mut self, horizon: f64) -> Result<Step, Failure> {
         self.uncounted = true;
         let mut t = 0.0;

@@ -13,7 +13,7 @@
 use super::SimulationError;
 use super::clock::{Clock, carry, crossing_clock};
 use super::invariant;
-use super::switch::{Crossing, Sides, near, settle_flags};
+use super::switch::{Cells, Crossing, near, settle_flags};
 use super::system::System;
 use crate::jit::Kernel;
 use crate::model::compiled::{Assignments, Function, Target};
@@ -52,8 +52,8 @@ pub struct Agenda {
     pending: Vec<Pending>,
     triggers: Vec<bool>,
     generator: ChaCha8Rng,
-    /// On which sides of 0 the root functions are since the last moment.
-    pub sides: Sides,
+    /// In which cells the root functions are since the last moment.
+    pub cells: Cells,
     /// What was executed so far.
     pub executions: Vec<Execution>,
 }
@@ -80,7 +80,7 @@ impl Agenda {
             pending: vec![],
             triggers: system.model.events.iter().map(|e| e.initial_value).collect(),
             generator: random::stream(seed, Purpose::Events, 0),
-            sides: Sides::default(),
+            cells: Cells::default(),
             executions: vec![],
         }
     }
@@ -90,10 +90,12 @@ impl Agenda {
         self.pending.iter().map(|p| p.time).reduce(f64::min)
     }
 
-    /// Everything that happens at `t`. `moving` says whether the crossings' times have derivatives (not at the start of a period).
+    /// Everything that happens at `t`. `observe` gets to see the block after what happens *at* `t`, before what happens just after.
+    /// `moving` says whether the crossings' times have derivatives (not at the start of a period).
     /// `span` is the length of the simulation.
     ///
     /// Returns whether the states jumped.
+    #[allow(clippy::too_many_arguments)]
     pub fn settle(
         &mut self,
         system: &mut System,
@@ -102,6 +104,7 @@ impl Agenda {
         crossings: Vec<Crossing>,
         moving: bool,
         span: f64,
+        observe: &mut dyn FnMut(&mut System, &[f64]),
     ) -> Result<bool, SimulationError> {
         let (ns, pairs) = (system.directions, system.pairs.len());
         let model = system.model.clone();
@@ -116,10 +119,11 @@ impl Agenda {
             system.states_rhs(t, y, &mut rates);
         }
         let mut moment = Moment { system, y, t, span, crossings, clocks, grazing: None, executed: 0 };
-        for after in [false, true] {
-            self.look(&mut moment, after)?;
-            self.execute_due(&mut moment, after)?;
-        }
+        self.look(&mut moment, false)?;
+        self.execute_due(&mut moment, false)?;
+        moment.show(observe)?;
+        self.look(&mut moment, true)?;
+        self.execute_due(&mut moment, true)?;
         let Moment { system, y, crossings, grazing, mut executed, .. } = moment;
         if !crossings.is_empty() && !model.invariants.positive.is_empty() {
             // The invariants themselves may have switched.
@@ -201,6 +205,21 @@ impl Agenda {
 }
 
 impl Moment<'_> {
+    /// Lets the block be seen as it is at a fixed time.
+    fn show(&mut self, observe: &mut dyn FnMut(&mut System, &[f64])) -> Result<(), SimulationError> {
+        let clock = self.system.clock.clone();
+        let fixed = Clock::fixed(clock.first.len(), clock.second.len());
+        if clock == fixed {
+            observe(self.system, self.y);
+            return Ok(());
+        }
+        let mut block = self.y.to_vec();
+        carry(self.system, self.t, &mut block, &fixed)?;
+        observe(self.system, &block);
+        self.system.clock = clock;
+        Ok(())
+    }
+
     /// The outputs of a kernel now.
     fn evaluate(&mut self, kernel: &Kernel) -> Vec<f64> {
         let x = self.system.states(self.y).to_vec();
@@ -220,7 +239,7 @@ impl Moment<'_> {
     /// Sets the flags. Those of crossings change while the block is carried to the time of the crossing.
     fn set_flags(&mut self, agenda: &mut Agenda, after: bool) -> Result<(), SimulationError> {
         let old = self.system.parameters.clone();
-        agenda.sides = settle_flags(self.system, self.t, self.y, &self.crossings, after, self.span);
+        agenda.cells = settle_flags(self.system, self.t, self.y, &self.crossings, after, self.span);
         if self.system.directions == 0 || self.crossings.is_empty() {
             return Ok(());
         }

@@ -51,7 +51,8 @@ pub fn project(system: &mut System, t: f64, y: &mut [f64]) -> Result<(), Simulat
             break;
         }
         let size = residual.amax();
-        let least = 2.0 * matrix.amax();
+        let largest = x.iter().fold(f64::MIN_POSITIVE, |m, x| m.max(x.abs()));
+        let least = 2.0 * matrix.amax() + size / largest;
         inverse_step = if size < last_residual && iteration > 0 { inverse_step * (size / last_residual).max(0.1) } else { least };
         last_residual = size;
         let mut shifted = -&matrix;

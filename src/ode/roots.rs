@@ -1,10 +1,10 @@
-//! Where in a step of the integrator a root function first leaves its side of 0.
+//! Where in a step of the integrator a root function first leaves its cell.
 //!
 //! The dense output is looked at within the step as well as at its end, and where a root function comes close to 0 and
 //! turns back, its extremum is looked for: so a condition that holds for a part of a step only is not missed.
 
 use super::cvodes::{Failure, Integrator};
-use super::switch::{Crossing, Sides, sign};
+use super::switch::{Cells, Crossing};
 
 /// Parts into which a step is divided.
 const PARTS: usize = 4;
@@ -26,12 +26,11 @@ pub struct RootFinder {
 }
 
 impl RootFinder {
-    /// The first time in (from, to], a part of the last step, at which the sign of a root function differs from those in
-    /// `sides`, with all root functions that cross there.
-    pub fn first(&mut self, it: &mut Integrator, from: f64, to: f64, sides: &Sides) -> Result<Option<(f64, Vec<Crossing>)>, Failure> {
+    /// The first time in (from, to], a part of the last step, at which a root function has left its cell, with all root functions that cross there.
+    pub fn first(&mut self, it: &mut Integrator, from: f64, to: f64, cells: &Cells) -> Result<Option<(f64, Vec<Crossing>)>, Failure> {
         self.spare.extend(self.samples.drain(..).map(|s| s.roots));
         let watched = it.system().state_switches.clone();
-        let crossed = |roots: &[f64]| watched.iter().any(|&j| sides.left(j as usize, roots[j as usize]));
+        let crossed = |roots: &[f64]| watched.iter().any(|&j| cells.left(j as usize, roots[j as usize]));
         for i in 0..=PARTS {
             let time = if i == PARTS { to } else { from + (to - from) * i as f64 / PARTS as f64 };
             let sample = self.sample(it, time)?;
@@ -39,10 +38,10 @@ impl RootFinder {
             let found = i > 0 && crossed(&sample.roots);
             self.samples.push(sample);
             if found {
-                return self.locate(it, i - 1, sides, &watched).map(Some);
+                return self.locate(it, i - 1, cells, &watched).map(Some);
             }
-            if i >= 2 && self.turn(it, i - 1, sides, &watched)? {
-                return self.locate(it, i - 2, sides, &watched).map(Some);
+            if i >= 2 && self.turn(it, i - 1, cells, &watched)? {
+                return self.locate(it, i - 2, cells, &watched).map(Some);
             }
         }
         Ok(None)
@@ -59,14 +58,14 @@ impl RootFinder {
 
     /// Looks for an extremum beyond 0 around sample `i` of root functions that come nearest to 0 there. If there is one, the samples end
     /// with it: the one at which it was found follows sample `i - 1`.
-    fn turn(&mut self, it: &mut Integrator, i: usize, sides: &Sides, watched: &[u32]) -> Result<bool, Failure> {
+    fn turn(&mut self, it: &mut Integrator, i: usize, cells: &Cells, watched: &[u32]) -> Result<bool, Failure> {
         for &j in watched {
             let j = j as usize;
-            let value = |s: &Sample| f64::from(sides.signs[j]) * s.roots[j];
+            let value = |s: &Sample| cells.sign(j) * s.roots[j];
             let mut points: Vec<(f64, f64)> = self.samples[i - 1..=i + 1].iter().map(|s| (s.time, value(s))).collect();
             for _ in 0..REFINEMENTS {
                 let [(a, fa), (b, fb), (c, fc)] = [points[0], points[1], points[2]];
-                if sides.signs[j].abs() != 1 || !(fb < fa && fb < fc) {
+                if cells.sign(j) == 0.0 || !(fb < fa && fb < fc) {
                     break;
                 }
                 // The vertex of the parabola through the three points.
@@ -78,7 +77,7 @@ impl RootFinder {
                 }
                 let sample = self.sample(it, vertex)?;
                 let f = value(&sample);
-                if sides.left(j, sample.roots[j]) {
+                if cells.left(j, sample.roots[j]) {
                     self.spare.extend(self.samples.drain(i..).map(|s| s.roots));
                     self.samples.push(sample);
                     // `locate` starts at the sample before.
@@ -99,10 +98,10 @@ impl RootFinder {
     }
 
     /// Narrows down the first crossing between samples `i` and `i + 1`.
-    fn locate(&mut self, it: &mut Integrator, i: usize, sides: &Sides, watched: &[u32]) -> Result<(f64, Vec<Crossing>), Failure> {
+    fn locate(&mut self, it: &mut Integrator, i: usize, cells: &Cells, watched: &[u32]) -> Result<(f64, Vec<Crossing>), Failure> {
         self.spare.extend(self.samples.drain(i + 2..).map(|s| s.roots));
         let (Some(mut high), Some(mut low)) = (self.samples.pop(), self.samples.pop()) else { return Ok((f64::NAN, vec![])) };
-        let differs = |s: &Sample, j: usize| sides.left(j, s.roots[j]);
+        let differs = |s: &Sample, j: usize| cells.left(j, s.roots[j]);
         let tolerance = 4.0 * f64::EPSILON * high.time.abs().max(low.time.abs());
         let end = high.time;
         let mut round = 0;
@@ -130,13 +129,8 @@ impl RootFinder {
         // Root functions that cross together differ by rounding: those that cross a moment later belong to the same time.
         let later = self.sample(it, (high.time + 8.0 * tolerance).min(end.max(high.time)))?;
         let together = watched.iter().map(|&j| j as usize).filter(|&j| differs(&high, j) || differs(&later, j));
-        let crossings = together
-            .map(|j| Crossing {
-                switch: j,
-                value: high.roots[j],
-                after: if differs(&high, j) && high.roots[j] != 0.0 { sign(high.roots[j]) } else { sign(later.roots[j]) },
-            })
-            .collect();
+        let crossings =
+            together.map(|j| Crossing { switch: j, value: high.roots[j], direction: (later.roots[j] - low.roots[j]).signum() }).collect();
         self.spare.push(later.roots);
         Ok((high.time, crossings))
     }

@@ -1,13 +1,14 @@
 //! One simulation, from moment to moment.
 
 use super::SimulationError;
-use super::cvodes::{Failure, Integrator, Step};
+use super::cvodes::{Integrator, Step};
 use super::events::{Agenda, assign};
 use super::history;
 use super::invariant;
 use super::roots::RootFinder;
 use super::simulator::{Input, Options, Trajectory, simulation_error};
 use super::switch::{Crossing, explicit_crossings, near};
+use super::system::System;
 use crate::model::compiled::PeriodChange;
 
 /// A root function that bends in time is looked at at least this often in a simulation.
@@ -23,19 +24,24 @@ enum Advance {
     Roots(f64, Vec<Crossing>),
 }
 
-struct Run<'a> {
-    integrator: &'a mut Integrator,
+/// The trajectory that is being written.
+struct Output<'a> {
     trajectory: &'a mut Trajectory,
     spare: &'a mut Vec<Vec<f64>>,
+    /// The next output.
+    next: usize,
+    /// Steps since the last output.
+    steps: usize,
+}
+
+struct Run<'a> {
+    integrator: &'a mut Integrator,
+    output: Output<'a>,
     input: &'a Input<'a>,
     agenda: Agenda,
     finder: RootFinder,
     max_steps: usize,
     last: f64,
-    /// The next output.
-    next: usize,
-    /// Steps since the last output.
-    steps: usize,
     /// Time of the last restart, and how many there were.
     stalled: (f64, usize),
 }
@@ -51,9 +57,10 @@ pub fn run(
     let agenda = Agenda::new(integrator.system(), options.seed);
     let last = trajectory.times.last().copied().unwrap_or(input.start);
     let (finder, stalled, max_steps) = (RootFinder::default(), (f64::NAN, 0), options.max_steps);
-    let mut run = Run { integrator, trajectory, spare, input, agenda, finder, max_steps, last, next: 0, steps: 0, stalled };
+    let output = Output { trajectory, spare, next: 0, steps: 0 };
+    let mut run = Run { integrator, output, input, agenda, finder, max_steps, last, stalled };
     let result = run.run();
-    run.trajectory.executions = std::mem::take(&mut run.agenda.executions);
+    run.output.trajectory.executions = std::mem::take(&mut run.agenda.executions);
     result
 }
 
@@ -62,7 +69,7 @@ impl Run<'_> {
         let changes = self.input.changes;
         let mut t = self.input.start;
         let mut done = 0;
-        self.begin_segment();
+        self.output.begin_segment(self.integrator.system());
         let (system, y) = self.integrator.parts();
         let with_delays = !system.model.delays.parameters.is_empty();
         if with_delays {
@@ -80,13 +87,14 @@ impl Run<'_> {
             }
             let span = self.last - self.input.start;
             let (system, y) = self.integrator.parts();
-            jumped |= self.agenda.settle(system, y, t, std::mem::take(&mut crossings), moving, span)?;
+            let output = &mut self.output;
+            let mut observe = |system: &mut System, y: &[f64]| output.write_here(system, y, t);
+            jumped |= self.agenda.settle(system, y, t, std::mem::take(&mut crossings), moving, span, &mut observe)?;
             if with_delays {
                 history::begin(system, t, y, jumped || t == self.input.start);
             }
-            self.update_or_begin_segment();
-            self.write_outputs_here(t)?;
-            if self.next == self.trajectory.times.len() {
+            self.output.update_or_begin_segment(self.integrator.system());
+            if self.output.is_complete() {
                 return Ok(());
             }
             let system = self.integrator.parts().0;
@@ -102,7 +110,11 @@ impl Run<'_> {
                 Advance::Stop(time) => t = time,
                 Advance::Roots(time, found) => (t, crossings) = (time, found),
             }
-            crossings.extend(explicit.iter().filter(|c| near(c.0, t)).map(|&(_, switch, after)| Crossing { switch, value: 0.0, after }));
+            crossings.extend(explicit.iter().filter(|c| near(c.0, t)).map(|&(_, switch, direction)| Crossing {
+                switch,
+                value: 0.0,
+                direction,
+            }));
             moving = true;
         }
     }
@@ -134,14 +146,14 @@ impl Run<'_> {
                 Ok(step) => step,
                 Err(failure) => return fail(self.integrator, failure, now),
             };
-            self.steps += 1;
+            self.output.steps += 1;
             let (Step::Taken(reached) | Step::Stop(reached)) = step;
             if watches {
-                match self.finder.first(self.integrator, now, reached, &self.agenda.sides) {
+                match self.finder.first(self.integrator, now, reached, &self.agenda.cells) {
                     Ok(None) => {}
                     Ok(Some((time, crossings))) => {
-                        self.write_outputs_until(time, false)?;
-                        if self.next == self.trajectory.times.len() {
+                        self.write_until(time, false)?;
+                        if self.output.is_complete() {
                             return Ok(Advance::Done);
                         }
                         return match self.integrator.go_back(time) {
@@ -153,7 +165,7 @@ impl Run<'_> {
                 }
             }
             if let Step::Stop(reached) = step {
-                self.write_outputs_until(reached, false)?;
+                self.write_until(reached, false)?;
                 return Ok(Advance::Stop(reached));
             }
             idle = if reached > now { 0 } else { idle + 1 };
@@ -166,12 +178,12 @@ impl Run<'_> {
                 let (system, y) = self.integrator.parts();
                 history::record(system, now, y);
             }
-            self.write_outputs_until(now, true)?;
-            if self.next == self.trajectory.times.len() {
+            self.write_until(now, true)?;
+            if self.output.is_complete() {
                 return Ok(Advance::Done);
             }
-            if self.steps >= self.max_steps {
-                return Err(SimulationError::StepLimit { time: now, steps: self.steps });
+            if self.output.steps >= self.max_steps {
+                return Err(SimulationError::StepLimit { time: now, steps: self.output.steps });
             }
         }
     }
@@ -188,11 +200,12 @@ impl Run<'_> {
 
     /// Without states there is nothing to integrate: outputs and parameters change only at switches.
     fn advance_without_states(&mut self, stop: Option<f64>) -> Result<Advance, SimulationError> {
-        while let Some(&time) = self.trajectory.times.get(self.next) {
+        while let Some(time) = self.output.next_time() {
             if stop.is_some_and(|s| time >= s || near(time, s)) {
                 break;
             }
-            self.write_outputs_here(time)?;
+            let (system, y) = self.integrator.parts();
+            self.output.write_here(system, y, time);
         }
         Ok(match stop {
             Some(stop) => Advance::Stop(stop),
@@ -200,9 +213,44 @@ impl Run<'_> {
         })
     }
 
+    /// Writes the outputs that lie before `t` in the last step, and at `t` if `inclusive`.
+    fn write_until(&mut self, t: f64, inclusive: bool) -> Result<(), SimulationError> {
+        while let Some(time) = self.output.next_time() {
+            if time > t || (!inclusive && near(time, t)) {
+                break;
+            }
+            match self.integrator.interpolated(time) {
+                Ok((system, block)) => self.output.write(system, block, time),
+                Err(failure) => return Err(simulation_error(self.integrator, failure, time)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies the change of a period to states, parameters and their sensitivities. All of it is computed from the values before.
+    fn apply_change(&mut self, change: &PeriodChange, t: f64) -> Result<(), SimulationError> {
+        let (system, y) = self.integrator.parts();
+        let mut rows = self.output.spare.pop().unwrap_or_default();
+        rows.clear();
+        rows.resize(change.assignments.targets.len() * system.shape.columns, 0.0);
+        system.differentiate(&change.assignments.values, t, y, &mut rows);
+        assign(system, t, y, &change.assignments, &rows)?;
+        self.output.spare.push(rows);
+        Ok(())
+    }
+}
+
+impl Output<'_> {
+    fn is_complete(&self) -> bool {
+        self.next == self.trajectory.times.len()
+    }
+
+    fn next_time(&self) -> Option<f64> {
+        self.trajectory.times.get(self.next).copied()
+    }
+
     /// Starts a segment of the trajectory with the current parameters and seeds.
-    fn begin_segment(&mut self) {
-        let system = self.integrator.system();
+    fn begin_segment(&mut self, system: &System) {
         let mut copy = |values: &[f64]| {
             let mut v = self.spare.pop().unwrap_or_default();
             v.clear();
@@ -215,84 +263,39 @@ impl Run<'_> {
     }
 
     /// Brings the current segment up to date, or begins a new one if it has an output already.
-    fn update_or_begin_segment(&mut self) {
+    fn update_or_begin_segment(&mut self, system: &System) {
         let current = self.trajectory.parameters.len() - 1;
         if self.trajectory.segment.last() == Some(&current) {
-            return self.begin_segment();
+            return self.begin_segment(system);
         }
-        let system = self.integrator.system();
         self.trajectory.parameters[current].copy_from_slice(&system.parameters);
         self.trajectory.parameter_seeds[current].copy_from_slice(&system.seeds);
         self.trajectory.parameter_second[current].copy_from_slice(&system.seeds_second);
     }
 
-    /// Writes the outputs at the current block's time.
-    fn write_outputs_here(&mut self, t: f64) -> Result<(), SimulationError> {
-        while self.trajectory.times.get(self.next).is_some_and(|&time| time <= t || near(time, t)) {
-            self.refresh_delays(t, None)?;
-            write(self.trajectory, self.integrator.block(), self.integrator.system().shape.stride);
-            self.next += 1;
-            self.steps = 0;
+    /// Writes the outputs at `t`, where the block is `y` and parameters may have changed.
+    fn write_here(&mut self, system: &mut System, y: &[f64], t: f64) {
+        if self.next_time().is_some_and(|time| time <= t || near(time, t)) {
+            self.update_or_begin_segment(system);
         }
-        Ok(())
-    }
-
-    /// Writes the outputs that lie before `t` in the last step, and at `t` if `inclusive`.
-    fn write_outputs_until(&mut self, t: f64, inclusive: bool) -> Result<(), SimulationError> {
-        while let Some(&time) = self.trajectory.times.get(self.next) {
-            if time > t || (!inclusive && near(time, t)) {
-                break;
-            }
-            self.refresh_delays(time, Some(time))?;
-            let stride = self.integrator.system().shape.stride;
-            match self.integrator.interpolate(time) {
-                Ok(block) => write(self.trajectory, block, stride),
-                Err(failure) => return Err(simulation_error(self.integrator, failure, time)),
-            }
-            self.next += 1;
-            self.steps = 0;
+        while self.next_time().is_some_and(|time| time <= t || near(time, t)) {
+            self.write(system, y, t);
         }
-        Ok(())
     }
 
-    /// Delayed values stand among the parameters, so every output has a segment of its own where there are any.
-    fn refresh_delays(&mut self, t: f64, interpolate: Option<f64>) -> Result<(), SimulationError> {
-        if self.integrator.system().model.delays.parameters.is_empty() {
-            return Ok(());
+    /// Writes one output: a block without its padding.
+    fn write(&mut self, system: &mut System, block: &[f64], t: f64) {
+        if !system.model.delays.parameters.is_empty() {
+            // Delayed values stand among the parameters, so every output has a segment of its own.
+            let x = system.states(block).to_vec();
+            system.refresh_delays(t, &x);
+            self.update_or_begin_segment(system);
         }
-        let fail = |it: &mut Integrator, failure: Failure| simulation_error(it, failure, t);
-        let x = match interpolate {
-            Some(time) => match self.integrator.interpolated(time) {
-                Ok((system, block)) => system.states(block).to_vec(),
-                Err(failure) => return Err(fail(self.integrator, failure)),
-            },
-            None => {
-                let (system, y) = self.integrator.parts();
-                system.states(y).to_vec()
-            }
-        };
-        self.integrator.parts().0.refresh_delays(t, &x);
-        self.update_or_begin_segment();
-        Ok(())
+        for row in block.chunks_exact(system.shape.stride) {
+            self.trajectory.blocks.extend_from_slice(&row[..self.trajectory.columns]);
+        }
+        self.trajectory.segment.push(self.trajectory.parameters.len() - 1);
+        self.next += 1;
+        self.steps = 0;
     }
-
-    /// Applies the change of a period to states, parameters and their sensitivities. All of it is computed from the values before.
-    fn apply_change(&mut self, change: &PeriodChange, t: f64) -> Result<(), SimulationError> {
-        let (system, y) = self.integrator.parts();
-        let mut rows = self.spare.pop().unwrap_or_default();
-        rows.clear();
-        rows.resize(change.assignments.targets.len() * system.shape.columns, 0.0);
-        system.differentiate(&change.assignments.values, t, y, &mut rows);
-        assign(system, t, y, &change.assignments, &rows)?;
-        self.spare.push(rows);
-        Ok(())
-    }
-}
-
-/// Appends a block without its padding.
-fn write(trajectory: &mut Trajectory, block: &[f64], stride: usize) {
-    for row in block.chunks_exact(stride) {
-        trajectory.blocks.extend_from_slice(&row[..trajectory.columns]);
-    }
-    trajectory.segment.push(trajectory.parameters.len() - 1);
 }

@@ -8,7 +8,7 @@ use super::model::{
 };
 use super::xml::{Element, Reader, Unsupported};
 use crate::diag::{Diagnostic, Diagnostics, Severity, Source, Span};
-use crate::expr::Ast;
+use crate::expr::{Ast, AstKind};
 
 /// Namespaces of the core: level, version, URI. Both versions of level 1 share one.
 const CORE: [(u32, u32, &str); 9] = [
@@ -256,7 +256,11 @@ fn model(reader: &mut Reader<'_>, node: Element<'_>) -> Draft {
 
 /// Level 1 has no attribute `constant`: what no rule sets is constant.
 fn fill_in_constancy(draft: &mut Draft) {
-    let is_target = |id: &str| draft.targets.iter().any(|target| target.name == id);
+    let mut mentioned = Vec::new();
+    for rule in &draft.model.algebraic_rules {
+        rule.formula.walk(&mut |node| mentioned.extend(if let AstKind::Name(name) = &node.kind { Some(name.clone()) } else { None }));
+    }
+    let is_target = |id: &str| draft.targets.iter().any(|target| target.name == id) || mentioned.iter().any(|name| name == id);
     for compartment in &mut draft.model.compartments {
         compartment.constant = !is_target(&compartment.id);
     }

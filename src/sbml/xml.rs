@@ -68,7 +68,7 @@ const VOCABULARY: &[(&str, &[&str], &[&str])] = &[
     ),
     ("assignmentRule", &["variable"], &[]),
     ("rateRule", &["variable"], &[]),
-    ("algebraicRule", &[], &[]),
+    ("algebraicRule", &["formula"], &[]),
     ("parameterRule", &["formula", "type", "units"], &[]),
     ("compartmentVolumeRule", &["formula", "type", "compartment"], &[]),
     ("speciesConcentrationRule", &["formula", "type", "species"], &[]),

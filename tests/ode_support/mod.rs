@@ -4,7 +4,9 @@
 use mixode::expr::{self, AstKind, ExprId, Graph, SymbolId};
 use mixode::jit::{Backend, Kernel, Layout, compile};
 use mixode::model::CompiledModel;
-use mixode::model::compiled::{Assignments, Delays, Function, Invariants, PeriodChange, SparseKernel, Switch, Target, TensorKernel, array};
+use mixode::model::compiled::{
+    Assignments, Delays, Function, Invariants, PeriodChange, SparseKernel, Switch, SwitchKind, Target, TensorKernel, array,
+};
 use mixode::ode::{Input, Second};
 use std::sync::Arc;
 
@@ -109,7 +111,7 @@ pub fn model(states: &[(&str, &str)], parameters: &[&str], switches: &[(&str, &s
             flag: parameters.iter().position(|p| p == flag).unwrap(),
             explicit_time: *explicit,
             curved_in_time: false,
-            truth: [false, false, true],
+            kind: SwitchKind::Comparison([false, false, true]),
         })
         .collect();
     Arc::new(CompiledModel {
