@@ -15,11 +15,11 @@
 //! | M0101 | a formula uses an undefined symbol |
 //! | M0102 | definitions refer to each other in a circle |
 //! | M0103 | wrong number of arguments in the call of a function definition |
+//! | M0104 | an algebraic rule has no variable left to determine |
 //! | M0201 | a change or the parameter table names something that has no settable value |
 //! | M0202 | a parameter of the parameter table has the name of a state |
 //! | M0203 | an override names something that is not a parameter |
 //! | M0204 | a quantity that the equations need has no value |
-//! | M0901 | the delay csymbol (not supported yet) |
 //! | M0801 | objective priors (read, not used yet) |
 //! | M0902 | pre-equilibration (not supported yet) |
 //! | M0903 | measurements of a steady state (not supported yet) |

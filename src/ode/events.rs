@@ -54,6 +54,8 @@ pub struct Agenda {
     generator: ChaCha8Rng,
     /// In which cells the root functions are since the last moment.
     pub cells: Cells,
+    /// For root functions that came to rest at 0: the derivatives of the time since which they do.
+    resting: Vec<Option<Clock>>,
     /// What was executed so far.
     pub executions: Vec<Execution>,
 }
@@ -73,6 +75,12 @@ struct Moment<'a> {
     executed: usize,
 }
 
+/// A block at a fixed time, with parameters and their first and second derivatives.
+struct Snapshot {
+    block: Vec<f64>,
+    parameters: [Vec<f64>; 3],
+}
+
 impl Agenda {
     /// Nothing is pending, and the triggers have their values from before the start.
     pub fn new(system: &System, seed: u64) -> Self {
@@ -81,6 +89,7 @@ impl Agenda {
             triggers: system.model.events.iter().map(|e| e.initial_value).collect(),
             generator: random::stream(seed, Purpose::Events, 0),
             cells: Cells::default(),
+            resting: vec![None; system.model.switches.len()],
             executions: vec![],
         }
     }
@@ -90,8 +99,8 @@ impl Agenda {
         self.pending.iter().map(|p| p.time).reduce(f64::min)
     }
 
-    /// Everything that happens at `t`. `observe` gets to see the block after what happens *at* `t`, before what happens just after.
-    /// `moving` says whether the crossings' times have derivatives (not at the start of a period).
+    /// Everything that happens at `t`. `observe` gets to see the system after what happens *at* `t`; of what happens just after it
+    /// only what no event does. `moving` says whether the crossings' times have derivatives (not at the start of a period).
     /// `span` is the length of the simulation.
     ///
     /// Returns whether the states jumped.
@@ -111,7 +120,11 @@ impl Agenda {
         let fixed = || Some(Clock::fixed(ns, pairs));
         let mut clocks = Vec::with_capacity(crossings.len());
         for c in &crossings {
-            clocks.push(if ns > 0 && moving { crossing_clock(system, t, y, c.switch, span)? } else { fixed() });
+            clocks.push(match &self.resting[c.switch] {
+                _ if ns == 0 || !moving => fixed(),
+                Some(clock) => Some(clock.clone()),
+                None => crossing_clock(system, t, y, c.switch, span)?,
+            });
         }
         let before = if ns > 0 { y.to_vec() } else { vec![] };
         let mut rates = vec![0.0; if ns > 0 { system.shape.rows } else { 0 }];
@@ -121,7 +134,8 @@ impl Agenda {
         let mut moment = Moment { system, y, t, span, crossings, clocks, grazing: None, executed: 0 };
         self.look(&mut moment, false)?;
         self.execute_due(&mut moment, false)?;
-        moment.show(observe)?;
+        let snapshot = moment.snapshot()?;
+        let executed_at = moment.executed;
         self.look(&mut moment, true)?;
         self.execute_due(&mut moment, true)?;
         let Moment { system, y, crossings, grazing, mut executed, .. } = moment;
@@ -131,6 +145,8 @@ impl Agenda {
             invariant::project(system, t, y)?;
             executed += usize::from(system.states(y) != before);
         }
+        let only_at = executed == executed_at;
+        self.remember_rest(system);
         if ns > 0 {
             let mut new_rates = vec![0.0; rates.len()];
             system.states_rhs(t, y, &mut new_rates);
@@ -149,7 +165,29 @@ impl Agenda {
             }
             system.seeds_changed();
         }
+        if only_at {
+            observe(system, y);
+        } else {
+            let Snapshot { block, mut parameters } = snapshot;
+            std::mem::swap(&mut system.parameters, &mut parameters[0]);
+            std::mem::swap(&mut system.seeds, &mut parameters[1]);
+            std::mem::swap(&mut system.seeds_second, &mut parameters[2]);
+            observe(system, &block);
+            let [p, seeds, second] = parameters;
+            (system.parameters, system.seeds, system.seeds_second) = (p, seeds, second);
+        }
         Ok(executed > 0)
+    }
+
+    /// Notes which root functions rest at 0, and since when.
+    fn remember_rest(&mut self, system: &System) {
+        for (j, resting) in self.resting.iter_mut().enumerate() {
+            if !self.cells.rests(j) {
+                *resting = None;
+            } else if resting.is_none() {
+                *resting = Some(system.clock.clone());
+            }
+        }
     }
 
     /// Brings flags and triggers up to date, and puts what was triggered on the agenda.
@@ -205,19 +243,14 @@ impl Agenda {
 }
 
 impl Moment<'_> {
-    /// Lets the block be seen as it is at a fixed time.
-    fn show(&mut self, observe: &mut dyn FnMut(&mut System, &[f64])) -> Result<(), SimulationError> {
+    /// The system as it is at a fixed time.
+    fn snapshot(&mut self) -> Result<Snapshot, SimulationError> {
         let clock = self.system.clock.clone();
-        let fixed = Clock::fixed(clock.first.len(), clock.second.len());
-        if clock == fixed {
-            observe(self.system, self.y);
-            return Ok(());
-        }
         let mut block = self.y.to_vec();
-        carry(self.system, self.t, &mut block, &fixed)?;
-        observe(self.system, &block);
+        carry(self.system, self.t, &mut block, &Clock::fixed(clock.first.len(), clock.second.len()))?;
         self.system.clock = clock;
-        Ok(())
+        let parameters = [self.system.parameters.clone(), self.system.seeds.clone(), self.system.seeds_second.clone()];
+        Ok(Snapshot { block, parameters })
     }
 
     /// The outputs of a kernel now.

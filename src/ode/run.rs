@@ -204,6 +204,10 @@ impl Run<'_> {
             if stop.is_some_and(|s| time >= s || near(time, s)) {
                 break;
             }
+            if !self.integrator.system().state_switches.is_empty() {
+                // Conditions that bend in time are looked at where they matter: at outputs.
+                return Ok(Advance::Stop(time));
+            }
             let (system, y) = self.integrator.parts();
             self.output.write_here(system, y, time);
         }
@@ -266,7 +270,10 @@ impl Output<'_> {
     fn update_or_begin_segment(&mut self, system: &System) {
         let current = self.trajectory.parameters.len() - 1;
         if self.trajectory.segment.last() == Some(&current) {
-            return self.begin_segment(system);
+            let same = self.trajectory.parameters[current] == system.parameters
+                && self.trajectory.parameter_seeds[current] == system.seeds
+                && self.trajectory.parameter_second[current] == system.seeds_second;
+            return if same { () } else { self.begin_segment(system) };
         }
         self.trajectory.parameters[current].copy_from_slice(&system.parameters);
         self.trajectory.parameter_seeds[current].copy_from_slice(&system.seeds);

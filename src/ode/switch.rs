@@ -81,6 +81,11 @@ impl Cells {
         g.abs() > self.bands[j] && cell(self.kinds[j], g) != self.cells[j]
     }
 
+    /// Whether root function `j` belongs to a comparison of equal sides.
+    pub fn rests(&self, j: usize) -> bool {
+        matches!(self.kinds[j], SwitchKind::Comparison(_)) && self.cells[j] == 0.0
+    }
+
     /// The sign of root function `j` if it is that of a comparison, else 0.
     pub fn sign(&self, j: usize) -> f64 {
         match self.kinds[j] {

@@ -209,14 +209,13 @@ fn event_targets(reader: &mut Reader<'_>, model: &Model) {
 fn conversion_factors(reader: &mut Reader<'_>, draft: &Draft) {
     for Mention { by, name, span } in &draft.factors {
         let parameter = draft.model.parameters.iter().find(|p| p.id == *name);
+        if parameter.is_some_and(|p| p.constant) {
+            continue;
+        }
+        let diagnostic = Diagnostic::error("S0115", format!("the conversion factor `{name}` of {by} is not a constant parameter"));
         let diagnostic = match parameter {
-            Some(parameter) if parameter.constant => continue,
-            Some(parameter) => Diagnostic::error("S0115", format!("the conversion factor `{name}` of {by} is not constant"))
-                .at(span, "expected a constant parameter")
-                .also(&parameter.span, "declared here"),
-            None => Diagnostic::error("S0115", format!("the conversion factor `{name}` of {by} is not a parameter"))
-                .at(span, "no parameter has this id")
-                .suggest(name, draft.model.parameters.iter().map(|p| p.id.as_str())),
+            Some(parameter) => diagnostic.at(span, "expected a constant parameter").also(&parameter.span, "declared here"),
+            None => diagnostic.at(span, "no parameter has this id").suggest(name, draft.model.parameters.iter().map(|p| p.id.as_str())),
         };
         reader.push(diagnostic);
     }
