@@ -1,6 +1,7 @@
 //! `mixode simulate`: a bare SBML model to CSV, or a PEtab problem to a simulation table.
 
 use super::load::{finish, load, source};
+use super::model_file::is_problem;
 use super::{Status, cannot_write, evaluate, fail};
 use crate::diag::Diagnostics;
 use crate::likelihood::simulated::{Rows, Worker};
@@ -13,8 +14,11 @@ use std::path::PathBuf;
 /// Arguments of `simulate`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// SBML file, or PEtab YAML file or folder
+    /// SBML file, which may be compressed or in an archive, or PEtab YAML file or folder
     model: PathBuf,
+    /// Name of the model in an archive that holds several (SBML)
+    #[arg(long)]
+    entry: Option<String>,
     /// Start time (SBML)
     #[arg(long, default_value_t = 0.0, allow_hyphen_values = true)]
     start: f64,
@@ -49,8 +53,7 @@ pub struct Arguments {
 
 /// Runs `simulate`.
 pub fn run(arguments: &Arguments) -> Result<(), Status> {
-    let is_sbml = arguments.model.extension().is_some_and(|e| e == "xml" || e == "sbml");
-    let text = if is_sbml { simulate_sbml(arguments)? } else { simulate_problem(arguments)? };
+    let text = if is_problem(&arguments.model) { simulate_problem(arguments)? } else { simulate_sbml(arguments)? };
     match &arguments.output {
         None => print!("{text}"),
         Some(path) => std::fs::write(path, text).map_err(|e| cannot_write(path, &e))?,
@@ -78,7 +81,7 @@ fn simulate_sbml(arguments: &Arguments) -> Result<String, Status> {
     let duration = number(&arguments.duration, "duration")?;
     let steps = number(&arguments.steps, "steps")?.max(1.0) as usize;
     let mut diagnostics = Diagnostics::new();
-    let system = source(&arguments.model, &mut diagnostics)
+    let system = source(&arguments.model, arguments.entry.as_deref(), &mut diagnostics)
         .and_then(|s| sbml::read(&s, &mut diagnostics))
         .and_then(|m| model::build(&m, None, arguments.start, &mut diagnostics));
     let mut system = finish(system, &diagnostics, super::Format::Full)?;
