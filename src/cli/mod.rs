@@ -20,9 +20,11 @@ mod evaluate;
 mod fit;
 pub mod load;
 pub mod model_file;
+mod output;
 mod progress;
 mod series;
 mod simulate;
+mod time_course;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
