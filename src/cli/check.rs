@@ -1,6 +1,7 @@
 //! `mixode check`: read everything, report every problem.
 
 use super::load::{finish, read, source};
+use super::model_file::is_problem;
 use super::{Format, Status};
 use crate::diag::Diagnostics;
 use crate::{model, sbml};
@@ -9,8 +10,11 @@ use std::path::PathBuf;
 /// Arguments of `check`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// PEtab YAML file, its folder, or an SBML file
+    /// PEtab YAML file, its folder, or an SBML file, which may be compressed or in an archive
     problem: PathBuf,
+    /// Name of the model in an archive that holds several (SBML)
+    #[arg(long)]
+    entry: Option<String>,
     /// Form of the messages
     #[arg(long, value_enum, default_value = "full")]
     format: Format,
@@ -20,8 +24,8 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Status> {
     let mut diagnostics = Diagnostics::new();
     let path = &arguments.problem;
-    let what = if path.extension().is_some_and(|e| e == "xml" || e == "sbml") {
-        source(path, &mut diagnostics)
+    let what = if !is_problem(path) {
+        source(path, arguments.entry.as_deref(), &mut diagnostics)
             .and_then(|s| sbml::read(&s, &mut diagnostics))
             .and_then(|m| model::build(&m, None, 0.0, &mut diagnostics).map(|s| (m, s)))
             .map(|(m, s)| format!("{}: SBML L{}V{}, {} states", path.display(), m.level_version.0, m.level_version.1, s.states.len()))
