@@ -34,6 +34,8 @@
 //! | S0113 | An event sets what an assignment rule sets. |
 //! | S0114 | An event sets a variable twice. |
 //! | S0115 | A conversion factor is not a constant parameter. |
+//! | S0116 | An algebraic rule has no variable left to determine: there are too many equations. |
+//! | S0117 | Definitions need each other in a circle. |
 //! | S0201 | An element cannot stand in a formula. |
 //! | S0202 | An operator has a wrong number of arguments. |
 //! | S0203 | A `cn` does not hold a number. |
@@ -49,11 +51,13 @@
 //! | S0905 | Not supported yet: packages that change the meaning of the model. |
 
 mod check;
+mod determination;
 mod infix;
 mod mathml;
 pub mod model;
 mod read;
 mod xml;
 
+pub use determination::determined_by_algebraic_rules;
 pub use model::*;
 pub use read::read;
