@@ -133,7 +133,7 @@ fn malformed(source: &Source, diagnostics: &mut Diagnostics, error: &roxmltree::
 }
 
 /// Finds out level and version from the root element.
-fn open<'s>(source: &'s Source, diagnostics: &'s mut Diagnostics, root: Element<'_>) -> Option<Reader<'s>> {
+pub(super) fn open<'s>(source: &'s Source, diagnostics: &'s mut Diagnostics, root: Element<'_>) -> Option<Reader<'s>> {
     let namespace = root.tag_name().namespace().unwrap_or("");
     let mut reader = Reader { source, diagnostics, level: 0, version: 0, core: "", unsupported: Vec::new() };
     let tag = reader.tag(root);
