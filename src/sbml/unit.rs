@@ -169,14 +169,21 @@ fn multiple(kind: &str, factor: f64) -> String {
     if is(1.0) {
         return kind.to_owned();
     }
-    if kind == "second" {
-        if let Some((_, name)) = [(60.0, "minute"), (3600.0, "hour"), (86400.0, "day")].into_iter().find(|(f, _)| is(*f)) {
-            return name.to_owned();
-        }
+    if kind == "second" && factor >= 60.0 {
+        let (unit, name) = [(86400.0, "day"), (3600.0, "hour"), (60.0, "minute")]
+            .into_iter()
+            .find(|(f, _)| factor >= *f * (1.0 - TOLERANCE))
+            .unwrap_or((1.0, kind));
+        return if is(unit) { name.to_owned() } else { format!("({} {name})", short(factor / unit)) };
     }
+    let (kind, factor) = if kind == "kilogram" { ("gram", 1000.0 * factor) } else { (kind, factor) };
+    let is = |value: f64| (factor / value - 1.0).abs() < TOLERANCE;
     let prefix = PREFIXES.into_iter().find(|(power, _)| is(10f64.powi(*power)));
+    if is(1.0) {
+        return kind.to_owned();
+    }
     match (kind, prefix) {
-        ("kilogram" | "item" | "dimensionless" | "avogadro", _) | (_, None) => format!("({} {kind})", short(factor)),
+        ("item" | "dimensionless" | "avogadro", _) | (_, None) => format!("({} {kind})", short(factor)),
         (_, Some((_, prefix))) => format!("{prefix}{kind}"),
     }
 }
@@ -187,7 +194,9 @@ impl Display for Unit {
         if self.parts.is_empty() {
             return f.write_str("dimensionless");
         }
-        let (above, below): (Vec<&Part>, Vec<&Part>) = self.parts.iter().partition(|p| p.exponent > 0.0);
+        let (above, mut below): (Vec<&Part>, Vec<&Part>) = self.parts.iter().partition(|p| p.exponent > 0.0);
+        // A rate is read as something per second, so the time comes last.
+        below.sort_by_key(|part| KINDS[part.kind].0 == "second");
         let power = |part: &Part| {
             let name = multiple(KINDS[part.kind].0, part.factor);
             let exponent = part.exponent.abs();
@@ -216,9 +225,13 @@ mod tests {
         let text = |parts: &[(&str, f64, f64)]| unit(parts).to_string();
         assert_eq!(text(&[]), "dimensionless");
         assert_eq!(text(&[("second", 1.0, -1.0)]), "1 / second");
-        assert_eq!(text(&[("mole", 1e-3, 1.0), ("litre", 1.0, -1.0), ("second", 60.0, -1.0)]), "millimole / litre / minute");
-        assert_eq!(text(&[("mole", 1.0, -2.0), ("metre", 0.1, 3.0), ("kilogram", 1e-3, 0.5)]), "decimetre^3 (0.001 kilogram)^0.5 / mole^2");
+        assert_eq!(text(&[("mole", 1e-3, 1.0), ("second", 60.0, -1.0), ("litre", 1.0, -1.0)]), "millimole / litre / minute");
+        assert_eq!(text(&[("mole", 1.0, -2.0), ("metre", 0.1, 3.0), ("kilogram", 1e-3, 0.5)]), "decimetre^3 gram^0.5 / mole^2");
         assert_eq!(text(&[("dimensionless", 1.0, 3.0), ("item", 1000.0, 1.0)]), "(1000 item)");
+        assert_eq!(
+            text(&[("second", 3600.0, 1.0), ("kilogram", 1e-6, 1.0), ("second", 31557600.0, -1.0)]),
+            "hour milligram / (365.25 day)"
+        );
     }
 
     #[test]

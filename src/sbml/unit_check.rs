@@ -38,11 +38,11 @@ struct Clash {
     message: String,
     part: Part,
     other: Option<Part>,
-    /// Function in whose body the parts are, and the place of its definition.
+    /// Function in whose body the parts are.
     function: Option<String>,
 }
 
-/// A part of a formula, in words, and what to say about it.
+/// A part of a formula, and what to say about it.
 struct Part {
     source: Source,
     range: Range<usize>,
@@ -65,6 +65,8 @@ struct Checker<'m> {
     units: &'m Units,
     symbols: FxHashMap<&'m str, Unit>,
     functions: FxHashMap<&'m str, &'m FunctionDefinition>,
+    /// Compartments of species.
+    places: FxHashMap<&'m str, &'m str>,
     /// Constant parameters that are plain numbers.
     values: FxHashMap<&'m str, f64>,
     budget: usize,
@@ -79,6 +81,7 @@ pub(super) fn check(reader: &mut Reader<'_>, model: &Model, units: &Units) {
         units,
         symbols: symbols(model, units),
         functions: model.functions.iter().map(|f| (f.id.as_str(), f)).collect(),
+        places: model.species.iter().map(|s| (s.id.as_str(), s.compartment.as_str())).collect(),
         values: constants.filter_map(|p| Some((p.id.as_str(), p.value?))).collect(),
         budget: 0,
     };
@@ -176,15 +179,15 @@ impl<'m> Checker<'m> {
         let Some(expected) = self.units.rate(&reaction.id) else { return };
         let Some(mut diagnostic) = mismatch(rate, &scope, &owner, &found, &expected, "an amount (or extent) per time") else { return };
         // The classic mistake: concentration per time.
-        let species: FxHashSet<&str> = reaction.reactants.iter().chain(&reaction.products).map(|r| r.species.as_str()).collect();
-        let places: FxHashSet<&str> =
-            self.model.species.iter().filter(|s| species.contains(s.id.as_str())).map(|s| s.compartment.as_str()).collect();
+        let species = reaction.reactants.iter().chain(&reaction.products).map(|r| r.species.as_str());
+        let mut places: Vec<&str> = species.filter_map(|s| self.places.get(s).copied()).collect();
+        places.dedup();
         let fits = |id: &str| {
             let size = self.symbols.get(id)?;
             Some(found.clone().times(size, 1.0).difference(&expected) != Difference::Dimension)
         };
-        if let Some(compartment) = self.model.compartments.iter().find(|c| places.contains(c.id.as_str()) && fits(&c.id) == Some(true)) {
-            diagnostic = diagnostic.help(format!("multiply by the compartment: {} * {}", compartment.id, factor_text(rate)));
+        if let Some(compartment) = places.into_iter().find(|id| fits(id) == Some(true)) {
+            diagnostic = diagnostic.help(format!("multiply by the compartment: {compartment} * {}", factor_text(rate)));
         }
         reader.push(diagnostic);
     }
@@ -193,10 +196,10 @@ impl<'m> Checker<'m> {
     fn formula(&mut self, reader: &mut Reader<'_>, formula: &Ast, span: &Span, owner: &str, expected: Option<(Unit, String)>) {
         let scope = Scope { source: &span.source, locals: FxHashMap::default(), values: FxHashMap::default(), function: None };
         let found = self.infer_whole(reader, formula, &scope, owner);
-        if let (Some(found), Some((expected, reason))) = (found, expected) {
-            if let Some(diagnostic) = mismatch(formula, &scope, owner, &found, &expected, &reason) {
-                reader.push(diagnostic);
-            }
+        if let (Some(found), Some((expected, reason))) = (found, expected)
+            && let Some(diagnostic) = mismatch(formula, &scope, owner, &found, &expected, &reason)
+        {
+            reader.push(diagnostic);
         }
     }
 
@@ -228,11 +231,11 @@ impl<'m> Checker<'m> {
                 _ => Inferred::Unknown,
             },
             AstKind::Delay(value, delay) => {
-                if let (Inferred::Known(unit), Some(time)) = (self.infer(delay, scope)?, &self.units.time) {
-                    if unit.difference(time) != Difference::None {
-                        let message = format!("delays by `{unit}`, but time is in `{time}`");
-                        return Err(Clash::new(message, scope, (delay, &unit), None));
-                    }
+                if let (Inferred::Known(unit), Some(time)) = (self.infer(delay, scope)?, &self.units.time)
+                    && unit.difference(time) != Difference::None
+                {
+                    let message = format!("delays by `{unit}`, but time is in `{time}`");
+                    return Err(Clash::new(message, scope, (delay, &unit), None));
                 }
                 self.infer(value, scope)?
             }
@@ -251,10 +254,11 @@ impl<'m> Checker<'m> {
 
     fn number(&self, ast: &Ast, value: f64, scope: &Scope<'_>) -> Inferred {
         use std::f64::consts::{E, PI};
-        if scope.source.name() == self.model.source.name() {
-            if let Some(unit) = self.units.number(ast.range.start) {
-                return Inferred::Known(unit.clone());
-            }
+        // Formulas of other files have numbers at other places.
+        if scope.source.name() == self.model.source.name()
+            && let Some(unit) = self.units.number(ast.range.start)
+        {
+            return Inferred::Known(unit.clone());
         }
         let small = value.fract() == 0.0 && value.abs() < 10.0 && value != 0.0;
         if small || value == 0.5 || value == PI || value == E { Inferred::Pure } else { Inferred::Unknown }
@@ -417,9 +421,12 @@ impl Clash {
     }
 
     fn diagnostic(self, owner: &str) -> Diagnostic {
-        let within = self.function.map(|name| format!(" in function `{name}`")).unwrap_or_default();
-        let mut diagnostic =
-            Diagnostic::warning("S0301", format!("{owner} {}{within}", self.message)).at(&place(&self.part), self.part.label);
+        let owner = match self.function {
+            Some(name) => format!("function `{name}`, called in {owner},"),
+            None => owner.to_owned(),
+        };
+        let message = format!("{owner} {}", self.message);
+        let mut diagnostic = Diagnostic::warning("S0301", message).at(&place(&self.part), self.part.label);
         if let Some(other) = self.other {
             diagnostic = diagnostic.also(&place(&other), other.label.clone());
         }
