@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 const LEVELS: &[(&str, u32)] = &[
     ("diag", 0),
     ("linalg", 0),
+    ("matching", 0),
     ("parallel", 0),
     ("random", 0),
     ("expr", 1),

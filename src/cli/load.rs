@@ -22,7 +22,32 @@ pub struct Loaded {
 /// Reads a problem and everything it refers to; all messages go into `diagnostics`.
 pub fn read(path: &Path, diagnostics: &mut Diagnostics) -> Option<Loaded> {
     let problem = petab::read_what_is_there(path, diagnostics)?;
-    let model = sbml::read(&problem.model, diagnostics)?;
+    let model = sbml::read(&problem.model, diagnostics);
+    finish_reading(problem, model?, diagnostics)
+}
+
+/// Like [`read`], and says besides what does not keep a problem from being used.
+pub fn check(path: &Path, diagnostics: &mut Diagnostics) -> Option<Loaded> {
+    let problem = petab::read_what_is_there(path, diagnostics)?;
+    let model = checked_model(&problem.model, diagnostics);
+    finish_reading(problem, model?, diagnostics)
+}
+
+/// Like [`check`] for a bare SBML file.
+pub fn check_model(path: &Path, entry: Option<&str>, diagnostics: &mut Diagnostics) -> Option<(sbml::Model, OdeSystem)> {
+    let source = source(path, entry, diagnostics)?;
+    let model = checked_model(&source, diagnostics)?;
+    let system = model::build(&model, None, 0.0, diagnostics)?;
+    Some((model, system))
+}
+
+fn checked_model(source: &Source, diagnostics: &mut Diagnostics) -> Option<sbml::Model> {
+    let model = sbml::read(source, diagnostics);
+    sbml::lint(source, model.as_ref(), diagnostics);
+    model
+}
+
+fn finish_reading(problem: Problem, model: sbml::Model, diagnostics: &mut Diagnostics) -> Option<Loaded> {
     // Formulas are only looked at when the tables are right, since mistakes there would show again.
     if diagnostics.has_errors() {
         return None;

@@ -1,13 +1,12 @@
 //! Algebraic rules (SBML level 3 version 2, section 4.9.2): which variable each determines, and its value.
 //!
-//! Rules and the variables that nothing else determines are matched one to one; rules that need each other form blocks. A block that
-//! is linear in its variables is solved symbolically. The variables of any other block become states: the equation is
+//! Rules and the variables that nothing else determines are matched one to one (`sbml/determination.rs`); rules that need each
+//! other form blocks. A block that is linear in its variables is solved symbolically. The variables of any other block become states: the equation is
 //! differentiated, and their initial values solve it ([`Invariant`](super::system::Invariant)).
 
 use super::build::{Builder, Residual, Stage, symbol_of};
 use super::entities::Kind;
 use super::rates::extent_name;
-use crate::diag::Diagnostic;
 use crate::expr::{ExprId, Graph, SymbolId};
 use rustc_hash::FxHashMap;
 
@@ -15,35 +14,19 @@ impl<'a> Builder<'a> {
     /// Finds what the algebraic rules determine, and what keeps fast reactions in equilibrium.
     pub(super) fn solve_algebraic_rules(&mut self) {
         let model = self.model;
-        let mut rules = Vec::new();
-        for rule in &model.algebraic_rules {
-            if let Some(residual) = self.lower_sbml(&rule.formula, &rule.span, Stage::Running) {
-                // A rule without variables says nothing that could be solved for.
-                if self.graph.constant_value(residual).is_none() {
-                    rules.push((rule, residual));
-                }
+        let determined = crate::sbml::determined_by_algebraic_rules(model);
+        let mut pairs: Vec<(ExprId, &'a str)> = Vec::new();
+        for (rule, id) in model.algebraic_rules.iter().zip(determined) {
+            // Reading the model has checked that there are not too many rules.
+            let id = id.and_then(|id| self.kinds.get_key_value(id.as_str()).map(|(id, _)| *id));
+            if let (Some(residual), Some(id)) = (self.lower_sbml(&rule.formula, &rule.span, Stage::Running), id) {
+                pairs.push((residual, id));
             }
         }
-        if !rules.is_empty() {
-            let candidates = self.candidates();
-            let symbols: Vec<SymbolId> = candidates.iter().map(|id| self.symbol_of(id)).collect();
-            let graph = &self.graph;
-            let mentioned: Vec<Vec<usize>> =
-                rules.iter().map(|(_, r)| (0..symbols.len()).filter(|u| graph.depends_on(*r, symbols[*u])).collect()).collect();
-            let matching = match_equations(&mentioned, symbols.len());
-            for ((rule, _), matched) in rules.iter().zip(&matching) {
-                if matched.is_none() {
-                    self.diagnostics.push(
-                        Diagnostic::error("M0104", "an algebraic rule has no variable left to determine")
-                            .at(&rule.span, "everything in it is constant or determined by other rules or reactions")
-                            .help("the model is overdetermined: remove a rule, or let a variable of this one vary (constant=\"false\")"),
-                    );
-                }
-            }
-            let pairs: Vec<(ExprId, usize)> = rules.iter().zip(&matching).filter_map(|((_, r), m)| Some((*r, (*m)?))).collect();
+        if !pairs.is_empty() {
             let residuals: Vec<ExprId> = pairs.iter().map(|p| p.0).collect();
-            let unknowns: Vec<SymbolId> = pairs.iter().map(|p| symbols[p.1]).collect();
-            let ids: Vec<&'a str> = pairs.iter().map(|p| candidates[p.1]).collect();
+            let ids: Vec<&'a str> = pairs.iter().map(|p| p.1).collect();
+            let unknowns: Vec<SymbolId> = ids.iter().map(|id| self.symbol_of(id)).collect();
             self.solve_blocks(&residuals, &unknowns, &ids);
             // What was lowered so far does not know the solutions.
             self.running.clear();
@@ -51,20 +34,6 @@ impl<'a> Builder<'a> {
             self.rates.resize(self.state_ids.len(), None);
         }
         self.add_fast_reactions();
-    }
-
-    /// Variables that nothing determines yet, those that events set last.
-    fn candidates(&self) -> Vec<&'a str> {
-        let model = self.model;
-        let variable = |id: &str| {
-            model.species.iter().any(|s| s.id == id && !s.constant)
-                || model.compartments.iter().any(|c| c.id == id && !c.constant)
-                || model.parameters.iter().any(|p| p.id == id && !p.constant)
-                || self.references.get(id).is_some_and(|r| !r.constant)
-        };
-        let free = self.kinds.iter().filter(|(_, kind)| **kind == Kind::Parameter).map(|(id, _)| *id);
-        let (late, early): (Vec<_>, Vec<_>) = free.filter(|id| variable(id)).partition(|id| self.event_targets.contains(id));
-        early.into_iter().chain(late).collect()
     }
 
     /// Solves block by block, blocks that others need first.
@@ -113,30 +82,6 @@ impl<'a> Builder<'a> {
             block.into_iter().for_each(|b| done[b] = true);
         }
     }
-}
-
-/// Matches every equation to one of the unknowns in it, each unknown at most once; earlier unknowns are preferred (augmenting paths).
-fn match_equations(mentioned: &[Vec<usize>], unknowns: usize) -> Vec<Option<usize>> {
-    fn augment(equation: usize, mentioned: &[Vec<usize>], owner: &mut [Option<usize>], seen: &mut [bool]) -> bool {
-        for &u in &mentioned[equation] {
-            if !std::mem::replace(&mut seen[u], true) && owner[u].is_none_or(|other| augment(other, mentioned, owner, seen)) {
-                owner[u] = Some(equation);
-                return true;
-            }
-        }
-        false
-    }
-    let mut owner = vec![None; unknowns];
-    for equation in 0..mentioned.len() {
-        augment(equation, mentioned, &mut owner, &mut vec![false; unknowns]);
-    }
-    let mut matching = vec![None; mentioned.len()];
-    for (u, equation) in owner.into_iter().enumerate() {
-        if let Some(equation) = equation {
-            matching[equation] = Some(u);
-        }
-    }
-    matching
 }
 
 /// The unknowns for which all `equations` are 0, if these are linear in them; by elimination. With `guarded`, an unknown whose pivot

@@ -1,6 +1,7 @@
 //! What must hold between the parts of a model: identifiers, references, and what may set a variable. One function per
 //! rule; the numbers in the comments are those of the validation rules in the SBML specifications.
 
+use super::determination;
 use super::model::{Model, SpeciesReference};
 use super::read::{Draft, Mention, Target, TargetKind};
 use super::xml::Reader;
@@ -56,6 +57,7 @@ pub(super) fn check(reader: &mut Reader<'_>, draft: &Draft) {
     stoichiometries(reader, draft);
     formulas(reader, draft, &names);
     recursion(reader, &draft.model);
+    determination::check(reader, &draft.model);
 }
 
 /// Identifiers are unique in the model (10301), those of local parameters in their kinetic law (10303).

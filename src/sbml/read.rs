@@ -9,6 +9,7 @@ use super::model::{
 use super::xml::{Element, Reader, Unsupported};
 use crate::diag::{Diagnostic, Diagnostics, Severity, Source, Span};
 use crate::expr::{Ast, AstKind};
+use rustc_hash::FxHashSet;
 
 /// Namespaces of the core: level, version, URI. Both versions of level 1 share one.
 const CORE: [(u32, u32, &str); 9] = [
@@ -132,7 +133,7 @@ fn malformed(source: &Source, diagnostics: &mut Diagnostics, error: &roxmltree::
 }
 
 /// Finds out level and version from the root element.
-fn open<'s>(source: &'s Source, diagnostics: &'s mut Diagnostics, root: Element<'_>) -> Option<Reader<'s>> {
+pub(super) fn open<'s>(source: &'s Source, diagnostics: &'s mut Diagnostics, root: Element<'_>) -> Option<Reader<'s>> {
     let namespace = root.tag_name().namespace().unwrap_or("");
     let mut reader = Reader { source, diagnostics, level: 0, version: 0, core: "", unsupported: Vec::new() };
     let tag = reader.tag(root);
@@ -254,18 +255,21 @@ fn model(reader: &mut Reader<'_>, node: Element<'_>) -> Draft {
     draft
 }
 
-/// Level 1 has no attribute `constant`: what no rule sets is constant.
+/// Level 1 has no attribute `constant`: what no rule sets is constant, unless an algebraic rule may determine it.
 fn fill_in_constancy(draft: &mut Draft) {
-    let mut mentioned = Vec::new();
+    let mut variable: FxHashSet<&str> = draft.targets.iter().map(|target| target.name.as_str()).collect();
     for rule in &draft.model.algebraic_rules {
-        rule.formula.walk(&mut |node| mentioned.extend(if let AstKind::Name(name) = &node.kind { Some(name.clone()) } else { None }));
+        rule.formula.walk(&mut |node| {
+            if let AstKind::Name(name) = &node.kind {
+                variable.insert(name);
+            }
+        });
     }
-    let is_target = |id: &str| draft.targets.iter().any(|target| target.name == id) || mentioned.iter().any(|name| name == id);
     for compartment in &mut draft.model.compartments {
-        compartment.constant = !is_target(&compartment.id);
+        compartment.constant = !variable.contains(compartment.id.as_str());
     }
     for parameter in &mut draft.model.parameters {
-        parameter.constant = !is_target(&parameter.id);
+        parameter.constant = !variable.contains(parameter.id.as_str());
     }
 }
 
