@@ -39,7 +39,7 @@ pub struct Arguments {
     /// Relative tolerance of the integrator
     #[arg(long, default_value_t = 1e-10)]
     pub rtol: f64,
-    /// Absolute tolerance of the integrator
+    /// Absolute tolerance of the integrator, in units of the largest initial state where all are below 1 (SBML)
     #[arg(long, default_value_t = 1e-12)]
     pub atol: f64,
     /// Seed of what the model leaves to chance, such as the order of events of equal priority (SBML)
@@ -65,7 +65,7 @@ pub struct Arguments {
 impl Arguments {
     /// Settings of the integrator.
     pub fn options(&self) -> Options {
-        Options { rtol: self.rtol, atol: self.atol, ..Options::default() }
+        Options { rtol: self.rtol, atol: self.atol, seed: self.seed, ..Options::default() }
     }
 }
 

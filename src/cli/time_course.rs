@@ -7,6 +7,7 @@ use super::{Format, Status, fail, output};
 use crate::diag::Diagnostics;
 use crate::likelihood::simulated::{Rows, Worker};
 use crate::model::{self, CompileOptions, OdeSystem, Unit};
+use crate::ode::Options;
 use crate::report::time_course::{Curve, Picture};
 use crate::sbml;
 use std::fmt::Write as _;
@@ -38,7 +39,8 @@ pub fn run(arguments: &Arguments) -> Result<String, Status> {
     let rows = Rows { experiment: 0, times: times.clone(), rows: Vec::new(), reaching: Vec::new(), reaching_states: Vec::new() };
     let wanted: Vec<_> = (0..variables.len()).map(|o| (o, Vec::new())).collect();
     let begin = Instant::now();
-    let simulated = Worker::new(compiled, arguments.options()).and_then(|mut w| w.curves(&rows, &[], &times, &wanted));
+    let simulated =
+        Worker::new(compiled, Options { scaled_atol: true, ..arguments.options() }).and_then(|mut w| w.curves(&rows, &[], &times, &wanted));
     let simulate = begin.elapsed();
     drop(waiting);
     let curves: Vec<Vec<f64>> = simulated

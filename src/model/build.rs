@@ -446,7 +446,7 @@ impl<'a> Builder<'a> {
         }
         let solution = super::algebraic::solve_linear(graph, &slopes, &unknowns, true);
         let values: FxHashMap<SymbolId, ExprId> = unknowns.into_iter().zip(solution.unwrap_or_default()).collect();
-        system.map_expressions(&mut |graph, e| graph.substitute(&[e], &values)[0]);
+        system.substitute(&values);
     }
 }
 

@@ -124,7 +124,7 @@ fn fold_constants(system: &mut OdeSystem, keep: &FxHashSet<String>) {
             Some(i)
         })
         .collect();
-    system.map_expressions(&mut |graph, e| graph.substitute(&[e], &values)[0]);
+    system.substitute(&values);
     system.switches.iter_mut().for_each(|s| s.flag = new_index[s.flag]);
     system.delays.iter_mut().for_each(|d| d.parameter = new_index[d.parameter]);
     for e in &mut system.experiments {

@@ -4,6 +4,7 @@ use super::compiled::{SwitchKind, Target};
 use crate::diag::Span;
 use crate::expr::{ExprId, Graph, SymbolId};
 use indexmap::IndexMap;
+use rustc_hash::FxHashMap;
 
 /// A differential state.
 #[derive(Debug, Clone)]
@@ -210,35 +211,31 @@ impl OdeSystem {
         self.parameters.iter().position(|p| p.id == id)
     }
 
-    /// Replaces every expression of (t, x, p) by what `map` makes of it. Setups of experiments, functions of theta alone, stay.
-    pub fn map_expressions(&mut self, map: &mut dyn FnMut(&mut Graph, ExprId) -> ExprId) {
-        let graph = &mut self.graph;
-        let mut apply = |e: &mut ExprId| *e = map(graph, *e);
-        self.states.iter_mut().for_each(|s| apply(&mut s.rate));
-        self.switches.iter_mut().for_each(|s| apply(&mut s.root));
+    /// Substitutes in every expression of (t, x, p). Setups of experiments, functions of theta alone, stay.
+    pub fn substitute(&mut self, values: &FxHashMap<SymbolId, ExprId>) {
+        let mut places: Vec<&mut ExprId> = Vec::new();
+        places.extend(self.states.iter_mut().map(|s| &mut s.rate));
+        places.extend(self.switches.iter_mut().map(|s| &mut s.root));
         for event in &mut self.events {
-            apply(&mut event.trigger);
-            event.delay.iter_mut().chain(&mut event.priority).for_each(&mut apply);
+            places.push(&mut event.trigger);
+            places.extend(event.delay.iter_mut().chain(&mut event.priority));
+            places.extend(event.assignments.values.iter_mut().chain(event.assignments.volumes.iter_mut().flatten()));
         }
         for invariant in &mut self.invariants {
-            apply(&mut invariant.residual);
-            invariant.directions.iter_mut().for_each(|d| apply(&mut d.1));
+            places.push(&mut invariant.residual);
+            places.extend(invariant.directions.iter_mut().map(|d| &mut d.1));
         }
-        self.delays.iter_mut().for_each(|d| {
-            apply(&mut d.value);
-            apply(&mut d.delay);
-        });
-        self.constraints.iter_mut().for_each(|c| apply(&mut c.condition));
-        self.observables.iter_mut().for_each(|o| {
-            apply(&mut o.value);
-            apply(&mut o.noise);
-        });
-        self.entities.values_mut().for_each(&mut apply);
-        self.species.values_mut().for_each(|s| apply(&mut s.volume));
-        let changes = self.experiments.iter_mut().flat_map(|e| &mut e.changes).map(|c| &mut c.assignments);
-        for assignments in changes.chain(self.events.iter_mut().map(|e| &mut e.assignments)) {
-            assignments.values.iter_mut().chain(assignments.volumes.iter_mut().flatten()).for_each(&mut apply);
+        places.extend(self.delays.iter_mut().flat_map(|d| [&mut d.value, &mut d.delay]));
+        places.extend(self.constraints.iter_mut().map(|c| &mut c.condition));
+        places.extend(self.observables.iter_mut().flat_map(|o| [&mut o.value, &mut o.noise]));
+        places.extend(self.entities.values_mut());
+        places.extend(self.species.values_mut().map(|s| &mut s.volume));
+        for change in self.experiments.iter_mut().flat_map(|e| &mut e.changes) {
+            places.extend(change.assignments.values.iter_mut().chain(change.assignments.volumes.iter_mut().flatten()));
         }
+        let old: Vec<ExprId> = places.iter().map(|e| **e).collect();
+        let new = self.graph.substitute(&old, values);
+        places.into_iter().zip(new).for_each(|(place, e)| *place = e);
     }
 
     /// Adds an observable without noise for an entity of the model. `None` if there is no such entity.

@@ -18,6 +18,9 @@ pub struct Options {
     pub rtol: f64,
     /// Absolute tolerance of the states.
     pub atol: f64,
+    /// Whether the absolute tolerance is meant for states of the order of 1, and is smaller where all initial states are: in
+    /// units of the largest of them. (A model in mol per litre has states of 1e-9.)
+    pub scaled_atol: bool,
     /// Factor by which the tolerances of sensitivity columns are looser than the states'.
     pub sensitivity_factor: f64,
     /// Most steps between two output times.
@@ -28,7 +31,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { rtol: 1e-10, atol: 1e-12, sensitivity_factor: 10.0, max_steps: 100_000, seed: 1 }
+        Options { rtol: 1e-10, atol: 1e-12, scaled_atol: false, sensitivity_factor: 10.0, max_steps: 100_000, seed: 1 }
     }
 }
 

@@ -116,6 +116,8 @@ pub struct System {
 
     rtol: f64,
     atol: f64,
+    given_atol: f64,
+    scaled_atol: bool,
     weight_factors: Vec<f64>,
 
     /// Memory of Newton's method.
@@ -216,6 +218,8 @@ impl System {
             scratch: Scratch::default(),
             rtol: options.rtol,
             atol: options.atol,
+            given_atol: options.atol,
+            scaled_atol: options.scaled_atol,
             weight_factors,
             x: vec![0.0; nx],
             f: vec![0.0; nx],
@@ -260,6 +264,11 @@ impl System {
             if let Some(second) = &input.second {
                 row[1 + ns..1 + ns + np].copy_from_slice(&second.states[i * np..(i + 1) * np]);
             }
+        }
+        self.atol = self.given_atol;
+        if self.scaled_atol {
+            let largest = input.states.iter().fold(0.0_f64, |m, x| m.max(x.abs()));
+            self.atol *= if largest > 0.0 && largest < 1.0 { largest } else { 1.0 };
         }
         self.not_finite = None;
         self.clock = Clock::fixed(ns, np);
