@@ -41,7 +41,7 @@ impl RootFinder {
                 return self.locate(it, i - 1, cells, &watched).map(Some);
             }
             if i >= 2 && self.turn(it, i - 1, cells, &watched)? {
-                return self.locate(it, i - 2, cells, &watched).map(Some);
+                return self.locate(it, self.samples.len() - 2, cells, &watched).map(Some);
             }
         }
         Ok(None)
@@ -56,42 +56,37 @@ impl RootFinder {
         Ok(Sample { time, roots })
     }
 
-    /// Looks for an extremum beyond 0 around sample `i` of root functions that come nearest to 0 there. If there is one, the samples end
-    /// with it: the one at which it was found follows sample `i - 1`.
+    /// Looks for an extremum beyond 0 around sample `i` of root functions that come near to 0 there. If there is one, the samples
+    /// end with it: the one at which it was found is the last, the one before it the last on this side.
     fn turn(&mut self, it: &mut Integrator, i: usize, cells: &Cells, watched: &[u32]) -> Result<bool, Failure> {
         for &j in watched {
             let j = j as usize;
-            let value = |s: &Sample| cells.sign(j) * s.roots[j];
-            let mut points: Vec<(f64, f64)> = self.samples[i - 1..=i + 1].iter().map(|s| (s.time, value(s))).collect();
+            let side = cells.sign(j);
+            if side == 0.0 {
+                continue;
+            }
+            let mut points: Vec<(f64, f64)> = self.samples[i - 1..=i + 1].iter().map(|s| (s.time, side * s.roots[j])).collect();
             for _ in 0..REFINEMENTS {
-                let [(a, fa), (b, fb), (c, fc)] = [points[0], points[1], points[2]];
-                if cells.sign(j) == 0.0 || !(fb < fa && fb < fc) {
-                    break;
-                }
-                // The vertex of the parabola through the three points.
-                let (p, q) = ((b - a) * (fb - fc), (b - c) * (fb - fa));
-                let vertex = b - 0.5 * ((b - a) * p - (b - c) * q) / (p - q);
-                let lowest = fb - (fa - fb).abs().max((fc - fb).abs());
-                if !(vertex > a && vertex < c) || vertex == b || lowest > 0.0 {
+                let Some((vertex, lowest)) = vertex(&points) else { break };
+                let range = points.iter().map(|p| p.1).fold(0.0, f64::max) - lowest;
+                if lowest > 0.2 * range {
                     break;
                 }
                 let sample = self.sample(it, vertex)?;
-                let f = value(&sample);
+                let f = side * sample.roots[j];
                 if cells.left(j, sample.roots[j]) {
-                    self.spare.extend(self.samples.drain(i..).map(|s| s.roots));
-                    self.samples.push(sample);
-                    // `locate` starts at the sample before.
-                    self.samples.swap_remove(i - 1);
-                    let before = self.sample(it, a)?;
-                    self.samples.insert(i - 1, before);
+                    let before = points.iter().map(|p| p.0).filter(|t| *t < vertex).fold(points[0].0, f64::max);
+                    self.spare.extend(self.samples.drain(i - 1..).map(|s| s.roots));
+                    let before = self.sample(it, before)?;
+                    self.samples.extend([before, sample]);
                     return Ok(true);
                 }
                 self.spare.push(sample.roots);
-                if vertex < b {
-                    points = if f < fb { vec![(a, fa), (vertex, f), (b, fb)] } else { vec![(vertex, f), (b, fb), (c, fc)] };
-                } else {
-                    points = if f < fb { vec![(b, fb), (vertex, f), (c, fc)] } else { vec![(a, fa), (b, fb), (vertex, f)] };
-                }
+                // The next three points are the lowest of all and its neighbours.
+                let place = points.partition_point(|p| p.0 < vertex);
+                points.insert(place, (vertex, f));
+                let Some(low) = (1..3).find(|k| points[*k].1 <= points[k - 1].1 && points[*k].1 <= points[k + 1].1) else { break };
+                points = points[low - 1..=low + 1].to_vec();
             }
         }
         Ok(false)
@@ -134,4 +129,13 @@ impl RootFinder {
         self.spare.push(later.roots);
         Ok((high.time, crossings))
     }
+}
+
+/// Place and value of the minimum of the parabola through three points, if it lies between them.
+fn vertex(points: &[(f64, f64)]) -> Option<(f64, f64)> {
+    let [(a, fa), (b, fb), (c, fc)] = [points[0], points[1], points[2]];
+    let (left, right) = ((fb - fa) / (b - a), (fc - fb) / (c - b));
+    let bend = (right - left) / (c - a);
+    let time = 0.5 * (a + b) - 0.5 * left / bend;
+    (bend > 0.0 && time > a && time < c && time != b).then(|| (time, fa + left * (time - a) + bend * (time - a) * (time - b)))
 }
