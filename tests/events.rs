@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod event_support;
-use event_support::{Event, Subject, document, tight};
+use event_support::{Event, Subject, document, reactions, tight, with_rules};
 use mixode::ode::SimulationError;
 use std::path::{Path, PathBuf};
 
@@ -181,6 +181,41 @@ fn simultaneous_events() {
     let order: Vec<usize> = trajectory.executions.iter().map(|e| e.event).collect();
     assert_eq!(order, [1, 0, 2]);
     by_differences(&subject, &[0.5, 1.0, 2.0], 3e-6);
+}
+
+/// Algebraic rules: one linear in its variable, one that is not, and one whose variable an assignment moves away from it.
+#[test]
+fn algebraic_rules() {
+    let variables = [("x", "x0", "-k*x"), ("y", "0", "z + u"), ("z", "0.5", ""), ("u", "0", "")];
+    let events = [Event::new("x < c", &[("x", "x + a*time"), ("y", "y*z")])];
+    let xml = with_rules(&document(&variables, &["x0", "k", "a", "c"], &events), &["z + z^3 - a*x - time*c", "2*u - a*z - x"]);
+    let subject = Subject::new(&xml, &named(&[("x0", 2.0), ("k", 0.8), ("a", 0.7), ("c", 1.0)]), true).unwrap();
+    let trajectory = subject.simulate(&subject.theta, 0, &[0.0, 0.5, 2.0], &tight()).unwrap();
+    let (x, z) = (subject.state("x"), subject.state("z"));
+    for (i, t) in [0.0, 0.5, 2.0].iter().enumerate() {
+        let (x, z) = (trajectory.block(i)[x], trajectory.block(i)[z]);
+        // The equation is kept by its derivative, so to the accuracy of the integration.
+        close("residual", &[z + z.powi(3) - 0.7 * x - t], &[0.0], 1e-9);
+    }
+    by_differences(&subject, &[0.0, 0.5, 1.0, 2.0], 3e-6);
+}
+
+/// Fast reactions: A + B <-> C in equilibrium with constant q, while A is produced and C decays.
+#[test]
+fn fast_reactions() {
+    let list: [(bool, &[&str], &[&str], &str); 3] =
+        [(true, &["A", "B"], &["C"], "A*B - q*C"), (false, &[], &["A"], "p*V"), (false, &["C"], &[], "V*d*C")];
+    let xml = reactions(&[("A", "a0"), ("B", "b0"), ("C", "0")], &["q", "p", "d", "a0", "b0"], &list);
+    let subject = Subject::new(&xml, &named(&[("q", 0.4), ("p", 0.3), ("d", 0.5), ("a0", 1.0), ("b0", 2.0)]), true).unwrap();
+    let times = [0.0, 0.5, 3.0];
+    let trajectory = subject.simulate(&subject.theta, 0, &times, &tight()).unwrap();
+    let [a, b, c] = ["A", "B", "C"].map(|id| subject.state(id));
+    for i in 0..times.len() {
+        let x = trajectory.block(i);
+        close("equilibrium", &[x[a] * x[b]], &[0.4 * x[c]], 1e-10);
+    }
+    close("totals at the start", &[trajectory.block(0)[a] + trajectory.block(0)[c]], &[1.0], 1e-12);
+    by_differences(&subject, &times, 3e-6);
 }
 
 /// A bouncing ball: v := -e v where the height falls to 0, many times.

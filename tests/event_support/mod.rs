@@ -152,6 +152,45 @@ impl<'a> Event<'a> {
     }
 }
 
+/// The model with algebraic rules added; their variables are listed without a rate.
+pub fn with_rules(document: &str, rules: &[&str]) -> String {
+    let rules: String = rules.iter().map(|r| format!("<algebraicRule>{}</algebraicRule>", math(r))).collect();
+    document.replace("</listOfRules>", &format!("{rules}</listOfRules>"))
+}
+
+/// A model of species in a compartment of volume V and of reactions (fast, reactants, products, rate), level 3 version 1.
+pub fn reactions(species: &[(&str, &str)], constants: &[&str], reactions: &[(bool, &[&str], &[&str], &str)]) -> String {
+    let mut s = "<sbml xmlns=\"http://www.sbml.org/sbml/level3/version1/core\" level=\"3\" version=\"1\"><model id=\"m\"><listOfCompartments>\
+                 <compartment id=\"V\" size=\"2\" spatialDimensions=\"3\" constant=\"true\"/></listOfCompartments><listOfSpecies>"
+        .to_string();
+    for (id, _) in species {
+        let _ = write!(
+            s,
+            "<species id=\"{id}\" compartment=\"V\" hasOnlySubstanceUnits=\"false\" boundaryCondition=\"false\" constant=\"false\"/>"
+        );
+    }
+    s += "</listOfSpecies><listOfParameters>";
+    for id in constants {
+        let _ = write!(s, "<parameter id=\"{id}\" value=\"1\" constant=\"true\"/>");
+    }
+    s += "</listOfParameters><listOfInitialAssignments>";
+    for (id, initial) in species {
+        let _ = write!(s, "<initialAssignment symbol=\"{id}\">{}</initialAssignment>", math(initial));
+    }
+    s += "</listOfInitialAssignments><listOfReactions>";
+    for (number, (fast, reactants, products, rate)) in reactions.iter().enumerate() {
+        let _ = write!(s, "<reaction id=\"r{number}\" reversible=\"true\" fast=\"{fast}\">");
+        for (list, side) in [("listOfReactants", reactants), ("listOfProducts", products)] {
+            if !side.is_empty() {
+                let references = side.iter().map(|id| format!("<speciesReference species=\"{id}\" stoichiometry=\"1\" constant=\"true\"/>"));
+                let _ = write!(s, "<{list}>{}</{list}>", references.collect::<String>());
+            }
+        }
+        let _ = write!(s, "<kineticLaw>{}</kineticLaw></reaction>", math(rate));
+    }
+    s + "</listOfReactions></model></sbml>"
+}
+
 /// A model of variables (name, initial value, rate; rate "" for none) and events.
 pub fn document(variables: &[(&str, &str, &str)], constants: &[&str], events: &[Event]) -> String {
     let mut s = "<sbml xmlns=\"http://www.sbml.org/sbml/level3/version2/core\" level=\"3\" version=\"2\"><model id=\"m\"><listOfParameters>".to_string();
