@@ -209,14 +209,15 @@ fn event_targets(reader: &mut Reader<'_>, model: &Model) {
 fn conversion_factors(reader: &mut Reader<'_>, draft: &Draft) {
     for Mention { by, name, span } in &draft.factors {
         let parameter = draft.model.parameters.iter().find(|p| p.id == *name);
-        let diagnostic = match parameter {
-            Some(parameter) if parameter.constant => continue,
-            Some(parameter) => Diagnostic::error("S0115", format!("the conversion factor `{name}` of {by} is not constant"))
-                .at(span, "expected a constant parameter")
-                .also(&parameter.span, "declared here"),
-            None => Diagnostic::error("S0115", format!("the conversion factor `{name}` of {by} is not a parameter"))
-                .at(span, "no parameter has this id")
-                .suggest(name, draft.model.parameters.iter().map(|p| p.id.as_str())),
+        if parameter.is_some_and(|p| p.constant) {
+            continue;
+        }
+        let (lack, label) =
+            if parameter.is_some() { ("constant", "expected a constant parameter") } else { ("a parameter", "no parameter has this id") };
+        let mut diagnostic = Diagnostic::error("S0115", format!("the conversion factor `{name}` of {by} is not {lack}")).at(span, label);
+        diagnostic = match parameter {
+            Some(parameter) => diagnostic.also(&parameter.span, "declared here"),
+            None => diagnostic.suggest(name, draft.model.parameters.iter().map(|p| p.id.as_str())),
         };
         reader.push(diagnostic);
     }
