@@ -42,6 +42,14 @@
 //! | S0206 | A `ci` does not hold an identifier. |
 //! | S0207 | A formula is built wrongly: an element is empty, doubled or out of place. |
 //! | S0208 | A formula string of level 1 cannot be read. |
+//! | S0301 | A submodel or external model definition refers to an unknown model. |
+//! | S0302 | A model contains itself. |
+//! | S0303 | The file of an external model definition cannot be read. |
+//! | S0304 | A reference into a submodel refers to nothing. |
+//! | S0305 | A reference into a submodel does not say in exactly one way what it means. |
+//! | S0306 | A reference goes on in something that is not a submodel. |
+//! | S0307 | A model has too many submodels. |
+//! | S0308 | Something in a submodel is replaced by two things. |
 //! | S0802 | Note: a package that does not change the meaning of the model is ignored. |
 //! | S0803 | Warning: an attribute is unknown and ignored. |
 //! | S0804 | Warning: a rule, kinetic law or function without formula is ignored. |
@@ -49,11 +57,15 @@
 //! | S0905 | Not supported yet: packages that change the meaning of the model. |
 
 mod check;
+mod comp;
+mod comp_files;
+mod comp_names;
 mod infix;
 mod mathml;
 pub mod model;
 mod read;
 mod xml;
 
+pub use comp_files::{Load, beside};
 pub use model::*;
-pub use read::read;
+pub use read::{read, read_with};
