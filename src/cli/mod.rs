@@ -8,6 +8,7 @@ mod check;
 mod describe;
 mod evaluate;
 mod fit;
+mod flux_balance;
 pub mod load;
 mod progress;
 mod series;

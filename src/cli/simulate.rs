@@ -1,7 +1,7 @@
 //! `mixode simulate`: a bare SBML model to CSV, or a PEtab problem to a simulation table.
 
 use super::load::{finish, load, source};
-use super::{Status, cannot_write, evaluate, fail};
+use super::{Status, cannot_write, evaluate, fail, flux_balance};
 use crate::diag::Diagnostics;
 use crate::likelihood::simulated::{Rows, Worker};
 use crate::model::{self, CompileOptions, Unit};
@@ -18,7 +18,7 @@ pub struct Arguments {
     /// Start time (SBML)
     #[arg(long, default_value_t = 0.0, allow_hyphen_values = true)]
     start: f64,
-    /// Length of the simulation (SBML); empty means a steady-state (flux balance) problem
+    /// Length of the simulation (SBML); empty means flux balance, with the objective of package fbc
     #[arg(long, default_value = "10", allow_hyphen_values = true)]
     duration: String,
     /// Number of output steps; there is one row more than steps (SBML)
@@ -72,12 +72,12 @@ fn simulate_sbml(arguments: &Arguments) -> Result<String, Status> {
     let number = |text: &str, name: &str| {
         text.trim().parse::<f64>().map_err(|_| fail(Status::Usage, format_args!("--{name} `{text}` is not a number")))
     };
+    let mut diagnostics = Diagnostics::new();
     if arguments.duration.trim().is_empty() {
-        return Err(fail(Status::Unsupported, "flux balance problems are not supported yet"));
+        return flux_balance::run(source(&arguments.model, &mut diagnostics), diagnostics, &arguments.variables);
     }
     let duration = number(&arguments.duration, "duration")?;
     let steps = number(&arguments.steps, "steps")?.max(1.0) as usize;
-    let mut diagnostics = Diagnostics::new();
     let system = source(&arguments.model, &mut diagnostics)
         .and_then(|s| sbml::read(&s, &mut diagnostics))
         .and_then(|m| model::build(&m, None, arguments.start, &mut diagnostics));
@@ -121,7 +121,7 @@ fn simulate_sbml(arguments: &Arguments) -> Result<String, Status> {
 }
 
 /// Shortest text that reads back to the same number, with the spellings of infinity and NaN that readers of CSV know.
-fn number_text(value: f64) -> String {
+pub fn number_text(value: f64) -> String {
     if value.is_nan() {
         "NaN".into()
     } else if value.is_infinite() {

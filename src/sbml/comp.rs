@@ -67,6 +67,7 @@ struct Instance<'d> {
 type Key = (usize, NodeId);
 
 /// Something in a submodel that has its name from outside.
+#[derive(Clone)]
 struct Claim {
     outer: Key,
     /// The conversion factor, with its place and the instance whose parameter it is.
@@ -388,22 +389,28 @@ impl<'d> Hierarchy<'d, '_> {
             let outer = (instance, owner.id());
             let factor = value(node, "conversionFactor").filter(|_| !by_inner).map(str::to_owned);
             let factor = factor.and_then(|name| Some((name, self.place(document, node, "conversionFactor")?, instance)));
-            if self.claims.contains_key(&target) {
-                // Nothing new if both lead to the same thing outside.
-                if self.outermost(target) != self.outermost(outer) {
-                    let way = ["idRef", "metaIdRef", "portRef", "unitRef"].into_iter().find(|way| value(node, way).is_some());
-                    let Some(place) = self.place(document, node, way.unwrap_or("")) else { continue };
-                    self.diagnostics.push(
-                        Diagnostic::error("S0308", "something in a submodel is replaced by two things")
-                            .at(&place, "this is replaced by something else already"),
-                    );
-                }
-                continue;
-            }
-            self.claims.insert(target, Claim { outer, factor });
             if by_inner {
                 self.replaced_by.insert(outer, target);
             }
+            let earlier = self.claims.get(&target).cloned();
+            let Some(earlier) = earlier else {
+                self.claims.insert(target, Claim { outer, factor });
+                continue;
+            };
+            if self.outermost(target) == self.outermost(outer) {
+                continue;
+            }
+            // Something further outside has reached past this model. It then has this model's thing as well.
+            if earlier.outer.0 != instance && factor.is_none() && !self.claims.contains_key(&outer) {
+                self.claims.insert(outer, earlier);
+                continue;
+            }
+            let way = ["idRef", "metaIdRef", "portRef", "unitRef"].into_iter().find(|way| value(node, way).is_some());
+            let Some(place) = self.place(document, node, way.unwrap_or("")) else { continue };
+            self.diagnostics.push(
+                Diagnostic::error("S0308", "something in a submodel is replaced by two things")
+                    .at(&place, "this is replaced by something else already"),
+            );
         }
     }
 

@@ -50,16 +50,22 @@
 //! | S0306 | A reference goes on in something that is not a submodel. |
 //! | S0307 | A model has too many submodels. |
 //! | S0308 | Something in a submodel is replaced by two things. |
+//! | S0401 | An objective or flux bound refers to an unknown reaction. |
+//! | S0402 | A flux bound is not a parameter. |
+//! | S0403 | An attribute of package fbc holds an unknown word. |
+//! | S0404 | The active objective does not exist. |
 //! | S0802 | Note: a package that does not change the meaning of the model is ignored. |
 //! | S0803 | Warning: an attribute is unknown and ignored. |
 //! | S0804 | Warning: a rule, kinetic law or function without formula is ignored. |
 //! | S0805 | Warning: a stoichiometry is missing and taken as 1. |
 //! | S0905 | Not supported yet: packages that change the meaning of the model. |
+//! | S0906 | Not supported yet: user-defined constraints and quadratic objectives of package fbc. |
 
 mod check;
 mod comp;
 mod comp_files;
 mod comp_names;
+mod fbc;
 mod infix;
 mod mathml;
 pub mod model;

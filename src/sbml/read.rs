@@ -3,6 +3,7 @@
 use super::check;
 use super::comp::{self, COMP};
 use super::comp_files::{self, Load};
+use super::fbc;
 use super::infix;
 use super::mathml::{self, MATHML};
 use super::model::{
@@ -237,8 +238,8 @@ pub(super) fn packages(reader: &mut Reader<'_>, root: Element<'_>) {
     for attribute in root.attributes().filter(|a| a.name() == "required") {
         let Some(uri) = attribute.namespace() else { continue };
         let name = uri.split('/').rev().find(|part| !part.is_empty() && !part.starts_with("version")).unwrap_or(uri);
-        // Hierarchical models are flattened. The MathML of level 3 version 2, offered to version 1 as a package, is read always.
-        if name == "l3v2extendedmath" || uri == COMP {
+        // The MathML of level 3 version 2, offered to version 1 as a package, is read always.
+        if name == "l3v2extendedmath" || uri == COMP || fbc::is_fbc(uri) {
             continue;
         }
         let span = reader.span(attribute.range());
@@ -275,6 +276,7 @@ pub(super) fn model(reader: &mut Reader<'_>, node: Element<'_>) -> Draft {
             constraints: Vec::new(),
             reactions: Vec::new(),
             events: Vec::new(),
+            flux_balance: None,
         },
         placements: Vec::new(),
         participants: Vec::new(),
@@ -316,6 +318,7 @@ pub(super) fn model(reader: &mut Reader<'_>, node: Element<'_>) -> Draft {
     if reader.level == 1 {
         fill_in_constancy(&mut draft);
     }
+    draft.model.flux_balance = fbc::read(reader, node, &draft);
     draft
 }
 

@@ -13,6 +13,7 @@ pub(super) type Element<'a> = roxmltree::Node<'a, 'a>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Unsupported {
     Package,
+    FluxConstraint,
 }
 
 impl Unsupported {
@@ -20,6 +21,12 @@ impl Unsupported {
     fn words(self) -> (&'static str, &'static str, &'static str, &'static str) {
         match self {
             Unsupported::Package => ("S0905", "the required SBML package", "required SBML packages", "export the model as plain SBML core"),
+            Unsupported::FluxConstraint => (
+                "S0906",
+                "the constraint or quadratic objective of fluxes",
+                "constraints or quadratic objectives of fluxes",
+                "use limits and linear objectives",
+            ),
         }
     }
 }
@@ -260,10 +267,15 @@ impl<'s> Reader<'s> {
     /// An attribute that holds a number; `None` if it is absent or (reported) something else.
     pub(super) fn number(&mut self, node: Element<'_>, name: &str) -> Option<f64> {
         let (text, span) = self.attribute(node, name)?;
+        self.parse_number(node, name, text, &span)
+    }
+
+    /// The number that an attribute holds; `None` if it is (reported) something else.
+    pub(super) fn parse_number(&mut self, node: Element<'_>, name: &str, text: &str, span: &Span) -> Option<f64> {
         let value = parse_double(text);
         if value.is_none() {
             let message = format!("attribute `{name}` of {} is not a number", self.describe(node));
-            self.push(Diagnostic::error("S0009", message).at(&span, "expected a number such as 0.1 or 1e-3, INF, -INF or NaN"));
+            self.push(Diagnostic::error("S0009", message).at(span, "expected a number such as 0.1 or 1e-3, INF, -INF or NaN"));
         }
         value
     }
