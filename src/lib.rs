@@ -20,7 +20,7 @@
 //! | [`diag`], [`linalg`], [`matching`], [`random`] | messages with places; dense linear algebra; which equation determines which unknown; keyed random and quasi-random numbers |
 //! | [`expr`] | formulas: parse, build, differentiate, print, evaluate |
 //! | [`sbml`], [`petab`], [`jit`] | the two inputs as plain data; machine code for lists of expressions |
-//! | [`model`] | the system of equations and its compiled form |
+//! | [`model`], [`flux_balance`] | the system of equations and its compiled form; fluxes in steady state by linear programming |
 //! | [`ode`] | integration and sensitivities |
 //! | [`likelihood`] | noise, random effects, marginal likelihoods, population statistics, objectives |
 //! | [`estimate`] | optimisation, multi-start, standard errors, gradient check |
@@ -36,7 +36,7 @@
 //!
 //! | to add | touch |
 //! | --- | --- |
-//! | an SBML construct | `sbml/read.rs`, `sbml/model.rs`, `model/build.rs` |
+//! | an SBML construct | `sbml/read.rs`, `sbml/model.rs`, `model/build.rs`; what has names: `sbml/comp_names.rs` |
 //! | a function of formulas | `expr/op.rs`, its derivative in `expr/derivative.rs`, its names in `expr/parse.rs`, `sbml/mathml.rs` |
 //! | a noise distribution | `likelihood/noise.rs`, its name in `petab/observables.rs` |
 //! | a PEtab column | the table's file in `petab/` |
@@ -47,6 +47,7 @@ pub mod cli;
 pub mod diag;
 pub mod estimate;
 pub mod expr;
+pub mod flux_balance;
 pub mod jit;
 pub mod likelihood;
 pub mod linalg;

@@ -22,6 +22,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("petab", 2),
     ("jit", 2),
     ("model", 3),
+    ("flux_balance", 3),
     ("ode", 4),
     ("likelihood", 5),
     ("estimate", 6),

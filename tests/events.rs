@@ -135,8 +135,7 @@ fn dose_at_a_parameter() {
     let trajectory = subject.simulate(&subject.theta, 2, &[1.0, 2.5], &tight()).unwrap();
     let x = 3.0 * (-0.7 * 1.4_f64).exp();
     close("before", trajectory.block(0), &[0.0; 10], 1e-12);
-    let expected =
-        [x, -1.4 * x, x / 3.0, 0.7 * x, 1.96 * x, -1.4 * x / 3.0, (1.0 - 1.4 * 0.7) * x, 0.0, 0.7 * x / 3.0, 0.49 * x];
+    let expected = [x, -1.4 * x, x / 3.0, 0.7 * x, 1.96 * x, -1.4 * x / 3.0, (1.0 - 1.4 * 0.7) * x, 0.0, 0.7 * x / 3.0, 0.49 * x];
     close("after", trajectory.block(1), &expected, 1e-9);
 }
 
@@ -368,7 +367,10 @@ fn event_models_of_the_suite() {
                     compared += 1;
                     let computed = nominal.block(t)[i * (1 + n) + 1 + k];
                     if (computed - central).abs() > 1e-3 * central.abs() + noise {
-                        wrong.push(format!("{case}: d{}/d{} at {}: {computed}, by differences {central}", subject.model.states[i], parameters[k].0, times[t]));
+                        wrong.push(format!(
+                            "{case}: d{}/d{} at {}: {computed}, by differences {central}",
+                            subject.model.states[i], parameters[k].0, times[t]
+                        ));
                     }
                 }
             }

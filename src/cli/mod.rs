@@ -18,6 +18,7 @@ mod check;
 mod describe;
 mod evaluate;
 mod fit;
+mod flux_balance;
 pub mod load;
 pub mod model_file;
 mod output;

@@ -17,7 +17,7 @@ pub struct Arguments {
     /// Start time (SBML)
     #[arg(long, default_value_t = 0.0, allow_hyphen_values = true)]
     pub start: f64,
-    /// Length of the simulation (SBML); empty means a steady-state (flux balance) problem
+    /// Length of the simulation (SBML); empty means flux balance, with the objective of package fbc
     #[arg(long, default_value = "10", allow_hyphen_values = true)]
     pub duration: String,
     /// Number of output steps; there is one row more than steps (SBML)

@@ -3,7 +3,7 @@
 use super::load::{finish, source};
 use super::progress::Waiting;
 use super::simulate::Arguments;
-use super::{Format, Status, fail, output};
+use super::{Format, Status, fail, flux_balance, output};
 use crate::diag::Diagnostics;
 use crate::likelihood::simulated::{Rows, Worker};
 use crate::model::{self, CompileOptions, OdeSystem, Unit};
@@ -19,6 +19,11 @@ const MOST_STEPS: f64 = 1e8;
 
 /// Simulates the model and writes the picture and the timings; gives the CSV.
 pub fn run(arguments: &Arguments) -> Result<String, Status> {
+    if arguments.duration.trim().is_empty() {
+        let mut diagnostics = Diagnostics::new();
+        let text = source(&arguments.model, arguments.entry.as_deref(), &mut diagnostics);
+        return flux_balance::run(text, diagnostics, &arguments.variables);
+    }
     let times = times(arguments)?;
     let form = arguments.plot.as_deref().map(Form::of).transpose()?;
     let begin = Instant::now();
@@ -104,9 +109,6 @@ fn times(arguments: &Arguments) -> Result<Vec<f64>, Status> {
         Ok(number) if number.is_finite() => Ok(number),
         _ => Err(fail(Status::Usage, format_args!("--{name} `{text}` is not a number"))),
     };
-    if arguments.duration.trim().is_empty() {
-        return Err(fail(Status::Unsupported, "flux balance problems are not supported yet"));
-    }
     let duration = number(&arguments.duration, "duration")?;
     let steps = number(&arguments.steps, "steps")?;
     if duration < 0.0 {
@@ -209,7 +211,7 @@ fn csv(variables: &[String], times: &[f64], curves: &[Vec<f64>]) -> String {
 }
 
 /// Shortest text that reads back to the same number, with the spellings of infinity and NaN that readers of CSV know.
-fn number_text(value: f64) -> String {
+pub fn number_text(value: f64) -> String {
     if value.is_nan() {
         "NaN".into()
     } else if value.is_infinite() {

@@ -5,7 +5,7 @@ use super::determination;
 use super::model::{Model, SpeciesReference};
 use super::read::{Draft, Mention, Target, TargetKind};
 use super::xml::Reader;
-use crate::diag::{Diagnostic, Span};
+use crate::diag::{Diagnostic, Source, Span};
 use crate::expr::{Ast, AstKind};
 use indexmap::IndexMap;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -214,10 +214,12 @@ fn conversion_factors(reader: &mut Reader<'_>, draft: &Draft) {
         if parameter.is_some_and(|p| p.constant) {
             continue;
         }
-        let diagnostic = Diagnostic::error("S0115", format!("the conversion factor `{name}` of {by} is not a constant parameter"));
-        let diagnostic = match parameter {
-            Some(parameter) => diagnostic.at(span, "expected a constant parameter").also(&parameter.span, "declared here"),
-            None => diagnostic.at(span, "no parameter has this id").suggest(name, draft.model.parameters.iter().map(|p| p.id.as_str())),
+        let (lack, label) =
+            if parameter.is_some() { ("constant", "expected a constant parameter") } else { ("a parameter", "no parameter has this id") };
+        let mut diagnostic = Diagnostic::error("S0115", format!("the conversion factor `{name}` of {by} is not {lack}")).at(span, label);
+        diagnostic = match parameter {
+            Some(parameter) => diagnostic.also(&parameter.span, "declared here"),
+            None => diagnostic.suggest(name, draft.model.parameters.iter().map(|p| p.id.as_str())),
         };
         reader.push(diagnostic);
     }
@@ -293,6 +295,8 @@ fn stoichiometries(reader: &mut Reader<'_>, draft: &Draft) {
 /// A formula and what it may use besides the global names.
 struct Scope<'m> {
     formula: &'m Ast,
+    /// The file that holds the formula.
+    source: &'m Source,
     owner: String,
     locals: Vec<&'m str>,
     /// In a function body only the arguments have a meaning.
@@ -300,28 +304,30 @@ struct Scope<'m> {
 }
 
 /// Names and functions in formulas exist (10208, 10214, 10215, 20304), and functions get as many arguments as they take.
-fn formulas(reader: &mut Reader<'_>, draft: &Draft, names: &Names<'_>) {
+fn formulas<'d>(reader: &mut Reader<'_>, draft: &'d Draft, names: &Names<'_>) {
     let model = &draft.model;
     let assignments = (model.initial_assignments.iter().map(|a| (a, "initial assignment")))
         .chain(model.assignment_rules.iter().map(|a| (a, "assignment rule")))
         .chain(model.rate_rules.iter().map(|a| (a, "rate rule")));
-    let open = |formula, owner| Scope { formula, owner, locals: Vec::new(), closed: false };
-    let mut scopes: Vec<Scope<'_>> = assignments.map(|(a, what)| open(&a.formula, format!("the {what} for `{}`", a.variable))).collect();
-    scopes.extend(model.algebraic_rules.iter().map(|r| open(&r.formula, "an algebraic rule".to_owned())));
-    scopes.extend(model.constraints.iter().map(|c| open(&c.condition, "a constraint".to_owned())));
+    let open = |formula, span: &'d Span, owner| Scope { formula, source: &span.source, owner, locals: Vec::new(), closed: false };
+    let mut scopes: Vec<Scope<'_>> =
+        assignments.map(|(a, what)| open(&a.formula, &a.span, format!("the {what} for `{}`", a.variable))).collect();
+    scopes.extend(model.algebraic_rules.iter().map(|r| open(&r.formula, &r.span, "an algebraic rule".to_owned())));
+    scopes.extend(model.constraints.iter().map(|c| open(&c.condition, &c.span, "a constraint".to_owned())));
     for event in &model.events {
         let name = event.id.as_ref().map_or_else(|| "an event".to_owned(), |id| format!("event `{id}`"));
         let parts = [(Some(&event.trigger), "trigger"), (event.delay.as_ref(), "delay"), (event.priority.as_ref(), "priority")];
-        scopes.extend(parts.into_iter().filter_map(|(formula, what)| Some(open(formula?, format!("the {what} of {name}")))));
-        scopes.extend(event.assignments.iter().map(|a| open(&a.formula, format!("the assignment to `{}` of {name}", a.variable))));
+        scopes.extend(parts.into_iter().filter_map(|(formula, what)| Some(open(formula?, &event.span, format!("the {what} of {name}")))));
+        scopes.extend(event.assignments.iter().map(|a| open(&a.formula, &a.span, format!("the assignment to `{}` of {name}", a.variable))));
     }
     for reference in model.reactions.iter().flat_map(|r| r.reactants.iter().chain(&r.products)) {
         let math = reference.stoichiometry_math.as_ref();
-        scopes.extend(math.map(|formula| open(formula, format!("the stoichiometry of `{}`", reference.species))));
+        scopes.extend(math.map(|formula| open(formula, &reference.span, format!("the stoichiometry of `{}`", reference.species))));
     }
     for function in &model.functions {
         scopes.push(Scope {
             formula: &function.body,
+            source: &function.span.source,
             owner: format!("function `{}`", function.id),
             locals: function.arguments.iter().map(String::as_str).collect(),
             closed: true,
@@ -331,6 +337,7 @@ fn formulas(reader: &mut Reader<'_>, draft: &Draft, names: &Names<'_>) {
         let Some(rate) = &reaction.rate else { continue };
         scopes.push(Scope {
             formula: rate,
+            source: &reaction.span.source,
             owner: format!("the rate of reaction `{}`", reaction.id),
             locals: reaction.local_parameters.iter().map(|p| p.id.as_str()).collect(),
             closed: false,
@@ -340,7 +347,7 @@ fn formulas(reader: &mut Reader<'_>, draft: &Draft, names: &Names<'_>) {
     for scope in &scopes {
         let mut reported = FxHashSet::default();
         scope.formula.walk(&mut |node| {
-            let span = reader.span(node.range.clone());
+            let span = scope.source.span(node.range.clone());
             match &node.kind {
                 AstKind::Name(name) => {
                     if let (false, true) = (is_defined(scope, names, name), reported.insert(name.as_str())) {

@@ -37,6 +37,8 @@ pub struct Model {
     pub reactions: Vec<Reaction>,
     /// Events.
     pub events: Vec<Event>,
+    /// Objectives and limits of fluxes (package fbc), where the file has any.
+    pub flux_balance: Option<FluxBalance>,
 }
 
 /// A compartment.
@@ -191,4 +193,72 @@ pub struct SpeciesReference {
     pub constant: bool,
     /// Place of the species name.
     pub span: Span,
+}
+
+/// What a model says about fluxes in steady state (package fbc).
+#[derive(Debug, Clone)]
+pub struct FluxBalance {
+    /// Objectives.
+    pub objectives: Vec<Objective>,
+    /// Index of the objective to be used.
+    pub active: Option<usize>,
+    /// Limits of fluxes. A reaction without one may have any flux.
+    pub bounds: Vec<FluxBound>,
+}
+
+/// A sum of fluxes that shall be as large or small as possible.
+#[derive(Debug, Clone)]
+pub struct Objective {
+    /// Identifier.
+    pub id: String,
+    /// Whether it shall be large (true) or small.
+    pub maximize: bool,
+    /// Its terms.
+    pub terms: Vec<FluxTerm>,
+    /// Place of the id.
+    pub span: Span,
+}
+
+/// A term of an objective.
+#[derive(Debug, Clone)]
+pub struct FluxTerm {
+    /// Reaction id.
+    pub reaction: String,
+    /// Coefficient of its flux.
+    pub coefficient: f64,
+    /// Place of the reaction's name.
+    pub span: Span,
+}
+
+/// A limit of a flux.
+#[derive(Debug, Clone)]
+pub struct FluxBound {
+    /// Reaction id.
+    pub reaction: String,
+    /// On which side it limits.
+    pub limit: FluxLimit,
+    /// Its value.
+    pub value: FluxValue,
+    /// Place of what names the reaction (version 1) or the parameter.
+    pub span: Span,
+}
+
+/// The side on which a [`FluxBound`] limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FluxLimit {
+    /// The flux is not smaller.
+    Lower,
+    /// The flux is not larger.
+    Upper,
+    /// The flux is equal (version 1).
+    Equal,
+}
+
+/// The value of a [`FluxBound`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum FluxValue {
+    /// A number (version 1).
+    Number(f64),
+    /// The value of a parameter (versions 2 and 3).
+    Parameter(String),
 }

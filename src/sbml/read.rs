@@ -1,6 +1,9 @@
 //! XML to [`Model`].
 
 use super::check;
+use super::comp::{self, COMP};
+use super::comp_files::{self, Load};
+use super::fbc;
 use super::infix;
 use super::mathml::{self, MATHML};
 use super::model::{
@@ -39,6 +42,30 @@ pub(super) struct Draft {
     pub(super) functions_without_body: Vec<String>,
     /// Species references of level 3 without a stoichiometry.
     pub(super) missing_stoichiometries: Vec<SpeciesReference>,
+}
+
+impl Draft {
+    /// Adds everything of another draft.
+    pub(super) fn append(&mut self, other: Draft) {
+        let (own, model) = (&mut self.model, other.model);
+        own.compartments.extend(model.compartments);
+        own.species.extend(model.species);
+        own.parameters.extend(model.parameters);
+        own.functions.extend(model.functions);
+        own.initial_assignments.extend(model.initial_assignments);
+        own.assignment_rules.extend(model.assignment_rules);
+        own.rate_rules.extend(model.rate_rules);
+        own.algebraic_rules.extend(model.algebraic_rules);
+        own.constraints.extend(model.constraints);
+        own.reactions.extend(model.reactions);
+        own.events.extend(model.events);
+        self.placements.extend(other.placements);
+        self.participants.extend(other.participants);
+        self.targets.extend(other.targets);
+        self.factors.extend(other.factors);
+        self.functions_without_body.extend(other.functions_without_body);
+        self.missing_stoichiometries.extend(other.missing_stoichiometries);
+    }
 }
 
 /// One element naming another.
@@ -83,7 +110,15 @@ impl TargetKind {
 /// if there was an error. Formulas come as they stand: names are checked to exist but nothing is substituted or evaluated.
 ///
 /// Source: SBML Level 3 Version 2 Core Release 2, and the specifications of the older levels for their defaults.
+///
+/// Hierarchical models (package comp) are flattened. Files that hold parts of them are read where they stand beside the file,
+/// so the name of `source` must be its path; [`read_with`] gets them from elsewhere.
 pub fn read(source: &Source, diagnostics: &mut Diagnostics) -> Option<Model> {
+    read_with(source, &comp_files::beside, diagnostics)
+}
+
+/// [`read`], with a function that gets the files to which the model refers.
+pub fn read_with(source: &Source, load: Load<'_>, diagnostics: &mut Diagnostics) -> Option<Model> {
     let errors_before = diagnostics.count(Severity::Error);
     let document = match roxmltree::Document::parse(source.text()) {
         Ok(document) => document,
@@ -100,14 +135,44 @@ pub fn read(source: &Source, diagnostics: &mut Diagnostics) -> Option<Model> {
         reader.push(Diagnostic::error("S0005", "the document has no model").at(&span, "expected a `model` element"));
         return None;
     };
-    let draft = model(&mut reader, node);
-    check::check(&mut reader, &draft);
+    let draft = if comp::is_used(root) {
+        composed(&mut reader, load)
+    } else {
+        let draft = model(&mut reader, node);
+        check::check(&mut reader, &draft);
+        Some(draft)
+    };
     reader.report_unsupported();
-    (diagnostics.count(Severity::Error) == errors_before).then_some(draft.model)
+    draft.map(|draft| draft.model).filter(|_| diagnostics.count(Severity::Error) == errors_before)
+}
+
+/// Reads and checks a hierarchical model. What is wrong with a definition that is used several times is said once.
+fn composed(reader: &mut Reader<'_>, load: Load<'_>) -> Option<Draft> {
+    let before = std::mem::take(reader.diagnostics);
+    let files = comp_files::gather(reader.source, load, reader.diagnostics);
+    let trees: Vec<_> = files.iter().map(|file| roxmltree::Document::parse(file.source.text()).ok()).collect();
+    let draft = comp::flatten(&files, &trees, reader.diagnostics);
+    let reading = std::mem::take(reader.diagnostics);
+    if let Some(draft) = &draft {
+        check::check(reader, draft);
+    }
+    let checking = std::mem::replace(reader.diagnostics, before);
+    let place = |d: &Diagnostic| d.span.as_ref().map(|s| (s.source.name().to_owned(), s.range.clone()));
+    let mut said = std::collections::HashSet::new();
+    for (found, by_message) in [(reading, true), (checking, false)] {
+        for diagnostic in found.items() {
+            // Checks know things by their flat names, which differ from one use to the next.
+            let message = if by_message { diagnostic.message.clone() } else { String::new() };
+            if said.insert((diagnostic.code, place(diagnostic), message)) {
+                reader.push(diagnostic.clone());
+            }
+        }
+    }
+    draft
 }
 
 /// Reports XML that is not well-formed.
-fn malformed(source: &Source, diagnostics: &mut Diagnostics, error: &roxmltree::Error) {
+pub(super) fn malformed(source: &Source, diagnostics: &mut Diagnostics, error: &roxmltree::Error) {
     use roxmltree::Error;
     let text = source.text();
     let start = match error {
@@ -135,7 +200,7 @@ fn malformed(source: &Source, diagnostics: &mut Diagnostics, error: &roxmltree::
 /// Finds out level and version from the root element.
 pub(super) fn open<'s>(source: &'s Source, diagnostics: &'s mut Diagnostics, root: Element<'_>) -> Option<Reader<'s>> {
     let namespace = root.tag_name().namespace().unwrap_or("");
-    let mut reader = Reader { source, diagnostics, level: 0, version: 0, core: "", unsupported: Vec::new() };
+    let mut reader = Reader::new(source, diagnostics, "");
     let tag = reader.tag(root);
     if root.tag_name().name() != "sbml" || !namespace.starts_with("http://www.sbml.org/sbml/level") {
         reader.push(
@@ -170,12 +235,12 @@ pub(super) fn open<'s>(source: &'s Source, diagnostics: &'s mut Diagnostics, roo
 }
 
 /// Reports packages: those that change the meaning of the model are not supported.
-fn packages(reader: &mut Reader<'_>, root: Element<'_>) {
+pub(super) fn packages(reader: &mut Reader<'_>, root: Element<'_>) {
     for attribute in root.attributes().filter(|a| a.name() == "required") {
         let Some(uri) = attribute.namespace() else { continue };
         let name = uri.split('/').rev().find(|part| !part.is_empty() && !part.starts_with("version")).unwrap_or(uri);
         // The MathML of level 3 version 2, offered to version 1 as a package, is read always.
-        if name == "l3v2extendedmath" {
+        if name == "l3v2extendedmath" || uri == COMP || fbc::is_fbc(uri) {
             continue;
         }
         let span = reader.span(attribute.range());
@@ -191,7 +256,8 @@ fn packages(reader: &mut Reader<'_>, root: Element<'_>) {
     }
 }
 
-fn model(reader: &mut Reader<'_>, node: Element<'_>) -> Draft {
+/// Reads one model.
+pub(super) fn model(reader: &mut Reader<'_>, node: Element<'_>) -> Draft {
     reader.vocabulary(node);
     let id = reader.attribute(node, if reader.level == 1 { "name" } else { "id" }).map_or("", |(id, _)| id).to_owned();
     let mut draft = Draft {
@@ -211,6 +277,7 @@ fn model(reader: &mut Reader<'_>, node: Element<'_>) -> Draft {
             constraints: Vec::new(),
             reactions: Vec::new(),
             events: Vec::new(),
+            flux_balance: None,
         },
         placements: Vec::new(),
         participants: Vec::new(),
@@ -252,6 +319,7 @@ fn model(reader: &mut Reader<'_>, node: Element<'_>) -> Draft {
     if reader.level == 1 {
         fill_in_constancy(&mut draft);
     }
+    draft.model.flux_balance = fbc::read(reader, node, &draft);
     draft
 }
 

@@ -1,7 +1,10 @@
 //! Elements and attributes of an SBML document, each with its place, and the list of unsupported constructs met so far.
 
 use crate::diag::{Diagnostic, Diagnostics, Severity, Source, Span};
+use roxmltree::NodeId;
+use rustc_hash::FxHashSet;
 use std::ops::Range;
+use std::rc::Rc;
 
 /// A node of the XML document.
 pub(super) type Element<'a> = roxmltree::Node<'a, 'a>;
@@ -10,6 +13,7 @@ pub(super) type Element<'a> = roxmltree::Node<'a, 'a>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Unsupported {
     Package,
+    FluxConstraint,
 }
 
 impl Unsupported {
@@ -17,6 +21,12 @@ impl Unsupported {
     fn words(self) -> (&'static str, &'static str, &'static str, &'static str) {
         match self {
             Unsupported::Package => ("S0905", "the required SBML package", "required SBML packages", "export the model as plain SBML core"),
+            Unsupported::FluxConstraint => (
+                "S0906",
+                "the constraint or quadratic objective of fluxes",
+                "constraints or quadratic objectives of fluxes",
+                "use limits and linear objectives",
+            ),
         }
     }
 }
@@ -142,10 +152,17 @@ pub(super) struct Reader<'s> {
     pub(super) version: u32,
     /// Namespace of the level and version.
     pub(super) core: &'static str,
-    pub(super) unsupported: Vec<(Unsupported, String, Span)>,
+    /// Nodes that are passed over: deleted or replaced in a hierarchical model.
+    pub(super) removed: Rc<FxHashSet<NodeId>>,
+    unsupported: Vec<(Unsupported, String, Span)>,
 }
 
-impl Reader<'_> {
+impl<'s> Reader<'s> {
+    /// A reader of a document whose level and version are still to be set.
+    pub(super) fn new(source: &'s Source, diagnostics: &'s mut Diagnostics, core: &'static str) -> Self {
+        Reader { source, diagnostics, level: 0, version: 0, core, removed: Rc::default(), unsupported: Vec::new() }
+    }
+
     pub(super) fn span(&self, range: Range<usize>) -> Span {
         self.source.span(range)
     }
@@ -164,8 +181,8 @@ impl Reader<'_> {
 
     /// Element children that are core SBML.
     pub(super) fn elements<'a>(&self, node: Element<'a>) -> impl Iterator<Item = Element<'a>> + use<'a> {
-        let core = self.core;
-        node.children().filter(move |c| c.is_element() && c.tag_name().namespace() == Some(core))
+        let (core, removed) = (self.core, Rc::clone(&self.removed));
+        node.children().filter(move |c| c.is_element() && c.tag_name().namespace() == Some(core) && !removed.contains(&c.id()))
     }
 
     /// All items in the children `list` of a node, after a check of the names used in the list.
@@ -220,12 +237,17 @@ impl Reader<'_> {
     pub(super) fn required<'a>(&mut self, node: Element<'a>, name: &str) -> Option<(&'a str, Span)> {
         let found = self.attribute(node, name);
         if found.is_none() {
-            let tag = self.tag(node);
-            let message = format!("{} has no attribute `{name}`", self.describe(node));
-            let rule = format!("required in SBML level {} version {}", self.level, self.version);
-            self.push(Diagnostic::error("S0007", message).at(&tag, rule));
+            self.missing(node, name);
         }
         found
+    }
+
+    /// Reports that an attribute is missing.
+    pub(super) fn missing(&mut self, node: Element<'_>, name: &str) {
+        let tag = self.tag(node);
+        let message = format!("{} has no attribute `{name}`", self.describe(node));
+        let rule = format!("required in SBML level {} version {}", self.level, self.version);
+        self.push(Diagnostic::error("S0007", message).at(&tag, rule));
     }
 
     /// The identifier an element gives itself: attribute `id`, in level 1 `name`.
@@ -249,10 +271,15 @@ impl Reader<'_> {
     /// An attribute that holds a number; `None` if it is absent or (reported) something else.
     pub(super) fn number(&mut self, node: Element<'_>, name: &str) -> Option<f64> {
         let (text, span) = self.attribute(node, name)?;
+        self.parse_number(node, name, text, &span)
+    }
+
+    /// The number that an attribute holds; `None` if it is (reported) something else.
+    pub(super) fn parse_number(&mut self, node: Element<'_>, name: &str, text: &str, span: &Span) -> Option<f64> {
         let value = parse_double(text);
         if value.is_none() {
             let message = format!("attribute `{name}` of {} is not a number", self.describe(node));
-            self.push(Diagnostic::error("S0009", message).at(&span, "expected a number such as 0.1 or 1e-3, INF, -INF or NaN"));
+            self.push(Diagnostic::error("S0009", message).at(span, "expected a number such as 0.1 or 1e-3, INF, -INF or NaN"));
         }
         value
     }

@@ -160,9 +160,10 @@ pub fn with_rules(document: &str, rules: &[&str]) -> String {
 
 /// A model of species in a compartment of volume V and of reactions (fast, reactants, products, rate), level 3 version 1.
 pub fn reactions(species: &[(&str, &str)], constants: &[&str], reactions: &[(bool, &[&str], &[&str], &str)]) -> String {
-    let mut s = "<sbml xmlns=\"http://www.sbml.org/sbml/level3/version1/core\" level=\"3\" version=\"1\"><model id=\"m\"><listOfCompartments>\
+    let mut s =
+        "<sbml xmlns=\"http://www.sbml.org/sbml/level3/version1/core\" level=\"3\" version=\"1\"><model id=\"m\"><listOfCompartments>\
                  <compartment id=\"V\" size=\"2\" spatialDimensions=\"3\" constant=\"true\"/></listOfCompartments><listOfSpecies>"
-        .to_string();
+            .to_string();
     for (id, _) in species {
         let _ = write!(
             s,
@@ -182,7 +183,8 @@ pub fn reactions(species: &[(&str, &str)], constants: &[&str], reactions: &[(boo
         let _ = write!(s, "<reaction id=\"r{number}\" reversible=\"true\" fast=\"{fast}\">");
         for (list, side) in [("listOfReactants", reactants), ("listOfProducts", products)] {
             if !side.is_empty() {
-                let references = side.iter().map(|id| format!("<speciesReference species=\"{id}\" stoichiometry=\"1\" constant=\"true\"/>"));
+                let references =
+                    side.iter().map(|id| format!("<speciesReference species=\"{id}\" stoichiometry=\"1\" constant=\"true\"/>"));
                 let _ = write!(s, "<{list}>{}</{list}>", references.collect::<String>());
             }
         }
@@ -193,7 +195,9 @@ pub fn reactions(species: &[(&str, &str)], constants: &[&str], reactions: &[(boo
 
 /// A model of variables (name, initial value, rate; rate "" for none) and events.
 pub fn document(variables: &[(&str, &str, &str)], constants: &[&str], events: &[Event]) -> String {
-    let mut s = "<sbml xmlns=\"http://www.sbml.org/sbml/level3/version2/core\" level=\"3\" version=\"2\"><model id=\"m\"><listOfParameters>".to_string();
+    let mut s =
+        "<sbml xmlns=\"http://www.sbml.org/sbml/level3/version2/core\" level=\"3\" version=\"2\"><model id=\"m\"><listOfParameters>"
+            .to_string();
     for (id, ..) in variables {
         let _ = write!(s, "<parameter id=\"{id}\" constant=\"false\"/>");
     }
