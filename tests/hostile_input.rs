@@ -293,9 +293,9 @@ fn numbers_at_the_ends() {
 fn many_things() {
     let mut species = String::new();
     for i in 0..5_000 {
-        let _ = write!(
+        let _ = writeln!(
             species,
-            "<species id=\"s{i}\" compartment=\"c\" initialAmount=\"1\" hasOnlySubstanceUnits=\"true\" boundaryCondition=\"true\" constant=\"true\"/>\n"
+            "<species id=\"s{i}\" compartment=\"c\" initialAmount=\"1\" hasOnlySubstanceUnits=\"true\" boundaryCondition=\"true\" constant=\"true\"/>"
         );
     }
     let list = format!(
