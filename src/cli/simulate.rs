@@ -15,8 +15,8 @@ pub struct Arguments {
     #[arg(long)]
     pub entry: Option<String>,
     /// Start time (SBML)
-    #[arg(long, default_value_t = 0.0, allow_hyphen_values = true)]
-    pub start: f64,
+    #[arg(long, default_value = "0", allow_hyphen_values = true)]
+    pub start: String,
     /// Length of the simulation (SBML); empty means flux balance, with the objective of package fbc
     #[arg(long, default_value = "10", allow_hyphen_values = true)]
     pub duration: String,

@@ -31,7 +31,7 @@ pub fn run(arguments: &Arguments) -> Result<String, Status> {
     let text = source(&arguments.model, arguments.entry.as_deref(), &mut diagnostics);
     let model = text.and_then(|s| sbml::read(&s, &mut diagnostics));
     let read = begin.elapsed();
-    let built = model.and_then(|m| model::build(&m, None, arguments.start, &mut diagnostics).map(|s| (m, s)));
+    let built = model.and_then(|m| model::build(&m, None, times[0], &mut diagnostics).map(|s| (m, s)));
     let (model, mut system) = finish(built, &diagnostics, Format::Full)?;
     let variables = variables(arguments, &model, &system);
     observe(arguments, &variables, &mut system)?;
@@ -117,11 +117,12 @@ fn times(arguments: &Arguments) -> Result<Vec<f64>, Status> {
     if !(0.0..=MOST_STEPS).contains(&steps) || steps.fract() != 0.0 {
         return Err(fail(Status::Usage, format_args!("--steps {steps} is not a whole number from 0 to {MOST_STEPS}")));
     }
-    if !(arguments.start + duration).is_finite() {
-        return Err(fail(Status::Usage, format_args!("--start {} is not a number that time can start at", arguments.start)));
+    let start = number(&arguments.start, "start")?;
+    if !(start + duration).is_finite() {
+        return Err(fail(Status::Usage, format_args!("--start {start} is not a number that time can start at")));
     }
     let steps = (steps as usize).max(1);
-    Ok((0..=steps).map(|i| arguments.start + duration * i as f64 / steps as f64).collect())
+    Ok((0..=steps).map(|i| start + duration * i as f64 / steps as f64).collect())
 }
 
 /// Names of the output variables.
