@@ -5,9 +5,9 @@ use super::progress::Waiting;
 use super::simulate::Arguments;
 use super::{Format, Status, fail, flux_balance, output};
 use crate::diag::Diagnostics;
-use crate::likelihood::simulated::{Rows, Worker};
+use crate::model::system::ConstraintFormula;
 use crate::model::{self, CompileOptions, OdeSystem, Unit};
-use crate::ode::Options;
+use crate::ode::{self, Options, Simulator};
 use crate::report::time_course::{Curve, Picture};
 use crate::sbml;
 use std::fmt::Write as _;
@@ -37,22 +37,28 @@ pub fn run(arguments: &Arguments) -> Result<String, Status> {
     observe(arguments, &variables, &mut system)?;
     let build = begin.elapsed();
     let waiting = Waiting::new("compiling");
-    let compiled = model::compile(&system, CompileOptions::default()).map_err(|e| fail(Status::Numerics, e))?;
+    let only_values = CompileOptions { values_only: true, ..CompileOptions::default() };
+    let compiled = model::compile(&system, only_values).map_err(|e| fail(Status::Numerics, e))?;
     let load = begin.elapsed();
 
-    waiting.say("simulating");
-    let rows = Rows { experiment: 0, times: times.clone(), rows: Vec::new(), reaching: Vec::new(), reaching_states: Vec::new() };
-    let wanted: Vec<_> = (0..variables.len()).map(|o| (o, Vec::new())).collect();
     let begin = Instant::now();
-    let simulated =
-        Worker::new(compiled, Options { scaled_atol: true, ..arguments.options() }).and_then(|mut w| w.curves(&rows, &[], &times, &wanted));
+    let options = Options { scaled_atol: true, ..arguments.options() };
+    let simulated = Simulator::new(compiled.clone(), options).and_then(|mut simulator| {
+        waiting.say_share("simulating", simulator.now(), times[0], times[times.len() - 1]);
+        ode::time_course(&compiled, &mut simulator, &times)
+    });
     let simulate = begin.elapsed();
     drop(waiting);
-    let curves: Vec<Vec<f64>> = simulated
-        .map_err(|e| fail(Status::Numerics, e))?
-        .into_iter()
-        .map(|curve| curve.into_iter().map(|(value, _)| value).collect())
-        .collect();
+    let course = simulated.map_err(|e| fail(Status::Numerics, e))?;
+    for (k, time) in &course.violated {
+        let ConstraintFormula { message, span, .. } = &system.constraints[*k];
+        let words = if message.is_empty() { String::new() } else { format!(": {message}") };
+        eprintln!("warning: the constraint at {} does not hold at t = {time}{words}", span.position());
+    }
+    if let Some(drawn) = course.executions.iter().find(|e| e.drawn) {
+        eprintln!("note: events of equal priority competed at t = {}; their order was drawn with --seed {}", drawn.time, arguments.seed);
+    }
+    let curves: Vec<Vec<f64>> = (0..variables.len()).map(|v| course.outputs.iter().map(|row| row[v]).collect()).collect();
 
     if let (Some(form), Some(path)) = (form, &arguments.plot) {
         let picture = Picture {
@@ -144,10 +150,10 @@ fn variables(arguments: &Arguments, model: &sbml::Model, system: &OdeSystem) -> 
     system.states.iter().map(|s| &s.id).filter(|id| system.entities.contains_key(*id)).cloned().collect()
 }
 
-/// Makes the variables the observables of the system.
+/// Makes the variables the outputs of the system.
 fn observe(arguments: &Arguments, variables: &[String], system: &mut OdeSystem) -> Result<(), Status> {
     for id in variables {
-        if system.observe_entity(id, unit(arguments, id)).is_none() {
+        if system.output_entity(id, unit(arguments, id)).is_none() {
             return Err(unknown(id, system));
         }
     }
