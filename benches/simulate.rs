@@ -111,7 +111,7 @@ fn benchmark_problem(folder: &Path) -> Option<Case> {
     let problem = petab::read(&folder.join(format!("{name}.yaml")), &mut diagnostics)?;
     let model = sbml::read(&problem.model, &mut diagnostics)?;
     let system = build(&model, Some(&problem), 0.0, &mut diagnostics)?;
-    let model = compile(&system, CompileOptions { second: true, backend: Backend::Auto }).ok()?;
+    let model = compile(&system, CompileOptions { second: true, ..CompileOptions::default() }).ok()?;
     let theta: Vec<(f64, bool)> = problem.parameters.iter().map(|p| (p.nominal.unwrap_or(1.0), p.estimate)).collect();
     let mut times: Vec<f64> = problem.measurements.iter().filter(|m| m.experiment == 0 && m.time.is_finite()).map(|m| m.time).collect();
     times.sort_by(f64::total_cmp);

@@ -31,6 +31,6 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(diagnostics.has_errors(), "no system, and no error that says why");
         return;
     };
-    let options = CompileOptions { second: false, backend: Backend::Interpreter };
+    let options = CompileOptions { backend: Backend::Interpreter, ..CompileOptions::default() };
     assert!(model::compile(&system, options).is_ok());
 });

@@ -16,6 +16,12 @@ use rustc_hash::{FxHashMap, FxHashSet};
 /// Name of the time symbol; no SBML or PEtab identifier can be spelled like this.
 const TIME: &str = "<time>";
 
+/// Deepest nesting of calls of function definitions, which bounds the stack.
+const DEEPEST_CALL: usize = 200;
+
+/// Most calls of function definitions in a model.
+const MOST_CALLS: usize = 1_000_000;
+
 /// Builds the system. Without a problem there is one experiment, "the model as it is", that starts at `start`.
 /// Everything wrong is reported; `None` if there was an error.
 pub fn build(model: &Model, problem: Option<&Problem>, start: f64, diagnostics: &mut Diagnostics) -> Option<OdeSystem> {
@@ -103,6 +109,9 @@ pub(super) struct Builder<'a> {
     pub(super) delays: Vec<DelayFormula>,
     pub(super) pasts: Vec<Past>,
     pub(super) initial: Option<Initial<'a>>,
+    /// Calls of function definitions that are being written out, and all of them so far.
+    call_depth: usize,
+    calls: usize,
     pub(super) reported: FxHashSet<String>,
 }
 
@@ -147,6 +156,8 @@ impl<'a> Builder<'a> {
             delays: Vec::new(),
             pasts: Vec::new(),
             initial: None,
+            call_depth: 0,
+            calls: 0,
             reported: FxHashSet::default(),
         }
     }
@@ -251,13 +262,19 @@ impl<'a> Builder<'a> {
                     );
                     return Some(self.graph.constant(f64::NAN));
                 }
+                if !self.enter_call(node, scope) {
+                    return Some(self.graph.constant(f64::NAN));
+                }
+                let nan = self.graph.constant(f64::NAN);
                 let mut local = FxHashMap::default();
                 for (name, argument) in function.arguments.iter().zip(arguments) {
-                    let value = self.lower(argument, scope)?;
+                    let value = self.lower(argument, scope).unwrap_or(nan);
                     local.insert(name.clone(), value);
                 }
                 let origin = Origin::Sbml(&function.span.source);
-                self.lower(&function.body, Scope { origin, local: &local, only_local: true, stage: scope.stage })
+                let value = self.lower(&function.body, Scope { origin, local: &local, only_local: true, stage: scope.stage });
+                self.call_depth -= 1;
+                value
             }
             AstKind::RateOf(argument) if scope.stage == Stage::Initial && self.is_before() => {
                 let value = self.lower(argument, scope)?;
@@ -282,6 +299,24 @@ impl<'a> Builder<'a> {
             },
             _ => None,
         }
+    }
+
+    /// Counts a call of a function definition. Definitions are written out where they are called, which must end.
+    fn enter_call(&mut self, node: &Ast, scope: Scope) -> bool {
+        self.calls += 1;
+        if self.call_depth < DEEPEST_CALL && self.calls < MOST_CALLS {
+            self.call_depth += 1;
+            return true;
+        }
+        if self.reported.insert("calls".to_string()) {
+            let span = self.place(node, scope);
+            self.diagnostics.push(
+                Diagnostic::error("M0104", "functions that call functions make a formula too large")
+                    .at(&span, format!("more than {DEEPEST_CALL} calls deep, or more than {MOST_CALLS} calls in all"))
+                    .help("give results that are used again a name by an assignment rule"),
+            );
+        }
+        false
     }
 
     /// `value` as it was `delay` before: a parameter that the integrator keeps up to date.

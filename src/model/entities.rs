@@ -172,15 +172,63 @@ impl<'a> Builder<'a> {
             }
             Kind::Solved(held) => self.as_seen(id, held, asked_at),
             Kind::Assigned | Kind::Reaction => {
+                // Long chains of definitions are lowered from their ends, so that the stack does not grow with them.
+                for needed in self.needed_first(id, |b, id| b.running.contains_key(id), Builder::defining_formulas) {
+                    self.lower_definition(&needed);
+                }
                 if let Some(known) = self.running.get(id).copied() {
                     return known.or_else(|| self.circle(id, asked_at));
                 }
-                self.running.insert(id.to_string(), None);
-                let value = self.definition(id, Stage::Running);
-                self.running.insert(id.to_string(), value);
-                value
+                self.lower_definition(id)
             }
         }
+    }
+
+    fn lower_definition(&mut self, id: &str) -> Option<ExprId> {
+        self.running.insert(id.to_string(), None);
+        let value = self.definition(id, Stage::Running);
+        self.running.insert(id.to_string(), value);
+        value
+    }
+
+    /// The formulas that define an entity during integration.
+    pub(super) fn defining_formulas(&self, id: &str) -> Vec<&'a Ast> {
+        match self.kinds.get(id) {
+            Some(Kind::Assigned) => self.rules.get(id).map(|r| &r.formula).into_iter().collect(),
+            Some(Kind::Reaction) => self.reactions.get(id).and_then(|r| r.rate.as_ref()).into_iter().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What must be lowered before `id`, in that order, `id` itself not included: what the formulas of names refer to, as far as it
+    /// is not `known` and has formulas itself.
+    pub(super) fn needed_first(
+        &self,
+        id: &str,
+        known: impl Fn(&Self, &str) -> bool,
+        formulas: impl Fn(&Self, &str) -> Vec<&'a Ast>,
+    ) -> Vec<String> {
+        let mut order = Vec::new();
+        let mut seen = FxHashSet::from_iter([id.to_string()]);
+        let mut stack = vec![(id.to_string(), false)];
+        while let Some((id, done)) = stack.pop() {
+            if done {
+                order.push(id);
+                continue;
+            }
+            let mut names = Vec::new();
+            for formula in formulas(self, &id) {
+                formula.walk(&mut |node| names.extend(if let AstKind::Name(name) = &node.kind { Some(name.as_str()) } else { None }));
+            }
+            stack.push((id, true));
+            for name in names.into_iter().rev() {
+                if !known(self, name) && !formulas(self, name).is_empty() && seen.insert(name.to_string()) {
+                    stack.push((name.to_string(), false));
+                }
+            }
+        }
+        order.pop();
+        order
     }
 
     /// What formulas see of an entity that the system holds as `held`.

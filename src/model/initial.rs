@@ -4,7 +4,7 @@ use super::build::{Builder, Initial, Origin, Scope, Stage};
 use super::entities::Kind;
 use super::system::{Change, Experiment, ObservableFormula};
 use crate::diag::{Diagnostic, Span};
-use crate::expr::ExprId;
+use crate::expr::{Ast, ExprId};
 use crate::petab;
 use crate::sbml;
 use rustc_hash::FxHashMap;
@@ -15,11 +15,31 @@ impl<'a> Builder<'a> {
     /// What wins: a change of the first period, the parameter table, an assignment rule, an initial assignment, the value in the file
     /// (PETAB.md 3.1 and 4.5).
     pub(super) fn initial_value(&mut self, name: &str, asked_at: Option<&Span>) -> Option<ExprId> {
-        let initial = self.initial.as_mut()?;
-        if let Some(known) = initial.values.get(name) {
+        if let Some(known) = self.initial.as_ref()?.values.get(name) {
             let known = *known;
             return known.or_else(|| self.circle(name, asked_at));
         }
+        // Long chains are lowered from their ends, so that the stack does not grow with them.
+        let known = |b: &Self, id: &str| b.initial.as_ref().is_none_or(|i| i.values.contains_key(id));
+        for needed in self.needed_first(name, known, Builder::initial_formulas) {
+            self.new_initial_value(&needed);
+        }
+        self.new_initial_value(name)
+    }
+
+    /// The formulas that define the initial value of an entity.
+    fn initial_formulas(&self, name: &str) -> Vec<&'a Ast> {
+        if self.theta.contains(name) || self.initial.as_ref().is_none_or(|i| i.overrides.contains_key(name)) {
+            return Vec::new();
+        }
+        match self.initial_assignments.get(name) {
+            Some(assignment) => vec![&assignment.formula],
+            None => self.defining_formulas(name),
+        }
+    }
+
+    fn new_initial_value(&mut self, name: &str) -> Option<ExprId> {
+        let initial = self.initial.as_mut()?;
         initial.values.insert(name.to_string(), None);
         let change = initial.overrides.get(name).copied();
         let value = self.find_initial_value(name, change);

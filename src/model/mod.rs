@@ -15,6 +15,7 @@
 //! | M0101 | a formula uses an undefined symbol |
 //! | M0102 | definitions refer to each other in a circle |
 //! | M0103 | wrong number of arguments in the call of a function definition |
+//! | M0104 | functions that call functions make a formula too large |
 //! | M0201 | a change or the parameter table names something that has no settable value |
 //! | M0202 | a parameter of the parameter table has the name of a state |
 //! | M0203 | an override names something that is not a parameter |
