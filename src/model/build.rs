@@ -109,6 +109,8 @@ pub(super) struct Builder<'a> {
     pub(super) delays: Vec<DelayFormula>,
     pub(super) pasts: Vec<Past>,
     pub(super) initial: Option<Initial<'a>>,
+    /// What has no value in a model that stands alone, and the value taken.
+    pub(super) defaulted: FxHashMap<&'a str, f64>,
     /// Calls of function definitions that are being written out, and all of them so far.
     call_depth: usize,
     calls: usize,
@@ -156,6 +158,7 @@ impl<'a> Builder<'a> {
             delays: Vec::new(),
             pasts: Vec::new(),
             initial: None,
+            defaulted: FxHashMap::default(),
             call_depth: 0,
             calls: 0,
             reported: FxHashSet::default(),

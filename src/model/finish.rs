@@ -11,11 +11,30 @@ use rustc_hash::{FxHashMap, FxHashSet};
 impl Builder<'_> {
     /// Folds constants, marks what derivatives are needed for, and reports what is missing.
     pub(super) fn finish(&mut self, system: &mut OdeSystem) {
+        self.report_defaults(system);
         let keep = self.named_by_overrides();
         fold_constants(system, &keep);
         mark_active(system);
         self.report_missing_values(system);
         self.report_unsupported();
+    }
+
+    /// Says which values are taken that the model does not give and the equations use.
+    fn report_defaults(&mut self, system: &OdeSystem) {
+        let used = used_symbols(system);
+        let defaulted: Vec<(&str, f64)> = self.defaulted.iter().map(|(id, value)| (*id, *value)).collect();
+        let mut taken: Vec<(&str, f64)> =
+            defaulted.into_iter().filter(|(id, _)| system.graph.find(&self.symbol_name(id)).is_some_and(|s| used.contains(&s))).collect();
+        taken.sort_by_key(|t| t.0);
+        if let [(id, value), others @ ..] = taken.as_slice() {
+            let more = if others.is_empty() { String::new() } else { format!(", and {} others likewise", others.len()) };
+            let mut diagnostic = Diagnostic::warning("M0802", format!("`{id}` has no value; {value} is taken{more}"))
+                .help("give it a value or an initial assignment");
+            if let Some(span) = self.model_span(id) {
+                diagnostic = diagnostic.at(&span, "used by the equations");
+            }
+            self.diagnostics.push(diagnostic);
+        }
     }
 
     /// Parameters that measurement rows or the extension's tables name, which therefore keep their place.
@@ -59,15 +78,7 @@ impl Builder<'_> {
     }
 
     fn report_missing_values(&mut self, system: &OdeSystem) {
-        let used: Vec<ExprId> = system
-            .states
-            .iter()
-            .map(|s| s.rate)
-            .chain(system.observables.iter().flat_map(|o| [o.value, o.noise]))
-            .chain(system.switches.iter().map(|s| s.root))
-            .chain(system.events.iter().map(|e| e.trigger))
-            .collect();
-        let used: FxHashSet<SymbolId> = system.graph.symbols_of(&used).into_iter().collect();
+        let used = used_symbols(system);
         let missing = |e: ExprId| system.graph.constant_value(e).is_some_and(f64::is_nan);
         for experiment in &system.experiments {
             let unset = (system.parameters.iter().zip(&experiment.parameters).map(|(p, e)| (&p.id, p.symbol, *e)))
@@ -173,4 +184,17 @@ fn mark_active(system: &mut OdeSystem) {
             }
         }
     }
+}
+
+/// The symbols on which rates, observables, switches and triggers depend.
+fn used_symbols(system: &OdeSystem) -> FxHashSet<SymbolId> {
+    let used: Vec<ExprId> = system
+        .states
+        .iter()
+        .map(|s| s.rate)
+        .chain(system.observables.iter().flat_map(|o| [o.value, o.noise]))
+        .chain(system.switches.iter().map(|s| s.root))
+        .chain(system.events.iter().map(|e| e.trigger))
+        .collect();
+    system.graph.symbols_of(&used).into_iter().collect()
 }

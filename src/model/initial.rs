@@ -75,9 +75,14 @@ impl<'a> Builder<'a> {
             return self.initial_species(species);
         }
         let model = self.model;
-        let number = (model.parameters.iter().find(|p| p.id == name).map(|p| p.value))
-            .or_else(|| model.compartments.iter().find(|c| c.id == name).map(|c| c.size))
-            .flatten();
+        let number = match model.compartments.iter().find(|c| c.id == name) {
+            Some(compartment) if compartment.size.is_none() && self.problem.is_none() => {
+                self.defaulted.insert(&compartment.id, 1.0);
+                Some(1.0)
+            }
+            Some(compartment) => compartment.size,
+            None => model.parameters.iter().find(|p| p.id == name).and_then(|p| p.value),
+        };
         Some(self.graph.constant(number.unwrap_or(f64::NAN)))
     }
 
@@ -96,10 +101,15 @@ impl<'a> Builder<'a> {
         self.initial_value(name, None)
     }
 
-    fn initial_species(&mut self, species: &sbml::Species) -> Option<ExprId> {
+    fn initial_species(&mut self, species: &'a sbml::Species) -> Option<ExprId> {
         let (number, is_amount) = match (species.initial_amount, species.initial_concentration) {
             (Some(amount), _) => (amount, true),
             (None, Some(concentration)) => (concentration, false),
+            // Of a model alone every simulator takes 0 here; in a problem the tables should have said something.
+            (None, None) if self.problem.is_none() => {
+                self.defaulted.insert(&species.id, 0.0);
+                (0.0, self.is_amount(species))
+            }
             (None, None) => (f64::NAN, self.is_amount(species)),
         };
         let value = self.graph.constant(number);
@@ -162,7 +172,7 @@ impl<'a> Builder<'a> {
         let name = self.symbol_name(id);
         let value = self.initial_of_symbol(&name)?;
         let determined = !self.rate_rules.contains_key(id) && !self.changes_of.contains_key(id);
-        let missing = self.graph.constant_value(value).is_some_and(f64::is_nan);
+        let missing = self.defaulted.contains_key(id) || self.graph.constant_value(value).is_some_and(f64::is_nan);
         Some(if determined && missing { self.graph.constant(1.0) } else { value })
     }
 

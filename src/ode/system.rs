@@ -333,14 +333,39 @@ impl System {
     #[inline(always)]
     pub(super) fn evaluate_jacobian(&mut self, t: f64, x: &[f64]) -> bool {
         self.evaluations[1] += 1;
-        let dx = &self.model.rhs.dx;
+        let model = self.model.clone();
+        let dx = &model.rhs.dx;
         dx.kernel.call([&[t][..], x, &self.parameters, &[]], &mut self.jacobian, &mut self.scratch);
-        if !block::all_finite(&self.jacobian) {
+        if !block::all_finite(&self.jacobian) && !(self.directions == 0 && self.difference_jacobian(t, x)) {
             let entry = self.jacobian.iter().position(|v| !v.is_finite()).unwrap_or(0);
             self.not_finite = Some(NotFinite { time: t, row: dx.rows[entry] as usize, column: self.directions.min(1) });
             return false;
         }
         true
+    }
+
+    /// Replaces entries of J that are not finite, such as the slope of a root at 0, by differences. Newton's method for the states
+    /// alone needs no more than an approximation. Returns whether all are finite then.
+    #[cold]
+    fn difference_jacobian(&mut self, t: f64, x: &[f64]) -> bool {
+        let model = self.model.clone();
+        let dx = &model.rhs.dx;
+        let mut f = vec![0.0; x.len()];
+        let mut moved_f = f.clone();
+        model.rhs.value.call([&[t][..], x, &self.parameters, &[]], &mut f, &mut self.scratch);
+        let mut moved = x.to_vec();
+        for k in 0..self.jacobian.len() {
+            if self.jacobian[k].is_finite() {
+                continue;
+            }
+            let (i, j) = (dx.rows[k] as usize, dx.columns[k] as usize);
+            let step = f64::EPSILON.sqrt() * x[j].abs().max(1e3 * self.atol);
+            moved[j] = x[j] + step;
+            model.rhs.value.call([&[t][..], &moved, &self.parameters, &[]], &mut moved_f, &mut self.scratch);
+            moved[j] = x[j];
+            self.jacobian[k] = (moved_f[i] - f[i]) / step;
+        }
+        block::all_finite(&self.jacobian)
     }
 
     /// f_p at the states `x`, if any parameter moves.
