@@ -42,14 +42,14 @@
 //! | S0206 | A `ci` does not hold an identifier. |
 //! | S0207 | A formula is built wrongly: an element is empty, doubled or out of place. |
 //! | S0208 | A formula string of level 1 cannot be read. |
-//! | S0301 | A submodel or external model definition refers to an unknown model. |
-//! | S0302 | A model contains itself. |
-//! | S0303 | The file of an external model definition cannot be read. |
-//! | S0304 | A reference into a submodel refers to nothing. |
-//! | S0305 | A reference into a submodel does not say in exactly one way what it means. |
-//! | S0306 | A reference goes on in something that is not a submodel. |
-//! | S0307 | A model has too many submodels. |
-//! | S0308 | Something in a submodel is replaced by two things. |
+//! | S0501 | A submodel or external model definition refers to an unknown model. |
+//! | S0502 | A model contains itself. |
+//! | S0503 | The file of an external model definition cannot be read. |
+//! | S0504 | A reference into a submodel refers to nothing. |
+//! | S0505 | A reference into a submodel does not say in exactly one way what it means. |
+//! | S0506 | A reference goes on in something that is not a submodel. |
+//! | S0507 | A model has too many submodels. |
+//! | S0508 | Something in a submodel is replaced by two things. |
 //! | S0401 | An objective or flux bound refers to an unknown reaction. |
 //! | S0402 | A flux bound is not a parameter. |
 //! | S0403 | An attribute of package fbc holds an unknown word. |
