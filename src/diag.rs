@@ -2,7 +2,8 @@
 //!
 //! Readers and checks push into a [`Diagnostics`] sink and go on, so that a user sees all problems of an input at
 //! once. Only the boundary of a stage turns "has errors" into a failure. Every diagnostic has a stable code: `S` SBML,
-//! `P` PEtab (01 table syntax, 02 references, 03 formulas, 04 extension `nlme`), `M` model building.
+//! `P` PEtab (01 table syntax, 02 references, 03 formulas, 04 extension `nlme`), `M` model building,
+//! `F` files of models.
 //!
 //! Three forms for readers: [`Diagnostics::render`] (text with the marked places), [`Diagnostics::concise`] (one line
 //! each, for editors and CI), [`Diagnostics::to_json`] (for programs).

@@ -17,7 +17,7 @@
 //!
 //! | room | job |
 //! | --- | --- |
-//! | [`diag`], [`linalg`], [`random`] | messages with places; dense linear algebra; keyed random and quasi-random numbers |
+//! | [`diag`], [`linalg`], [`matching`], [`random`] | messages with places; dense linear algebra; which equation determines which unknown; keyed random and quasi-random numbers |
 //! | [`expr`] | formulas: parse, build, differentiate, print, evaluate |
 //! | [`sbml`], [`petab`], [`jit`] | the two inputs as plain data; machine code for lists of expressions |
 //! | [`model`], [`flux_balance`] | the system of equations and its compiled form; fluxes in steady state by linear programming |
@@ -51,6 +51,7 @@ pub mod flux_balance;
 pub mod jit;
 pub mod likelihood;
 pub mod linalg;
+pub mod matching;
 pub mod model;
 pub mod ode;
 pub mod petab;

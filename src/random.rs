@@ -17,6 +17,8 @@ pub enum Purpose {
     Noise,
     /// Importance sampling.
     Importance,
+    /// Order of simultaneous events.
+    Events,
 }
 
 impl Purpose {
@@ -28,6 +30,7 @@ impl Purpose {
             Purpose::Noise => 3,
             Purpose::Importance => 4,
             Purpose::Redraws => 5,
+            Purpose::Events => 6,
         }
     }
 }

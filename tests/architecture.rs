@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 const LEVELS: &[(&str, u32)] = &[
     ("diag", 0),
     ("linalg", 0),
+    ("matching", 0),
     ("parallel", 0),
     ("random", 0),
     ("expr", 1),
@@ -347,7 +348,7 @@ fn codes(text: &str) -> Vec<(usize, String)> {
     let bytes = text.as_bytes();
     let whole = |i: usize| bytes.get(i).is_none_or(|b| !b.is_ascii_alphanumeric() && *b != b'_');
     (0..bytes.len().saturating_sub(4))
-        .filter(|i| b"SPM".contains(&bytes[*i]) && bytes[i + 1..i + 5].iter().all(u8::is_ascii_digit))
+        .filter(|i| b"FMPS".contains(&bytes[*i]) && bytes[i + 1..i + 5].iter().all(u8::is_ascii_digit))
         .filter(|i| (*i == 0 || whole(i - 1)) && whole(i + 5))
         .map(|i| (i, text[i..i + 5].to_string()))
         .collect()
@@ -359,7 +360,7 @@ fn every_diagnostic_code_is_raised_once_and_listed() {
     let mut raised: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     let mut listed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for file in sources() {
-        if ["diag", "report", "cli", "main", "lib"].contains(&file.room.as_str()) {
+        if ["diag", "report", "main", "lib"].contains(&file.room.as_str()) {
             continue; // they show codes of others
         }
         let table = file.name.ends_with("/codes.rs");
@@ -373,7 +374,9 @@ fn every_diagnostic_code_is_raised_once_and_listed() {
         let with_strings = without_comments(&file.text, false);
         for (i, code) in codes(&with_strings) {
             let in_test = file.code.as_bytes()[i - 1] == b' ';
-            if with_strings[..i].ends_with('"') && with_strings[i + 5..].starts_with('"') && !in_test {
+            // Who asks for a code does not raise it.
+            let compared = with_strings[..i].ends_with("== \"");
+            if with_strings[..i].ends_with('"') && with_strings[i + 5..].starts_with('"') && !in_test && !compared {
                 let place = format!("src/{}:{}", file.name, line_of(&file.text, i));
                 raised.entry((code, file.room.clone())).or_default().push(place);
             }

@@ -1,6 +1,6 @@
 //! What a user sees when the input is wrong.
 //!
-//! Every folder in `tests/diagnostics` holds a small problem with one mistake or several and `expected.txt`, the text that
+//! Every folder in `tests/diagnostics` holds a small problem, or a model alone, with one mistake or several and `expected.txt`, the text that
 //! is printed. To add a case: a folder with a problem, then `UPDATE=1 cargo test --test diagnostics`, and read what it says.
 
 #![allow(clippy::unwrap_used)]
@@ -9,11 +9,20 @@ use mixode::cli::load;
 use mixode::diag::Diagnostics;
 use std::path::{Path, PathBuf};
 
-/// All stages that read the input.
+/// What `mixode check` does. A folder with nothing but a model is checked as a bare SBML file.
 fn check(path: &Path) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
-    load::read(path, &mut diagnostics);
+    if is_bare_model(path) {
+        load::check_model(&path.join("model.xml"), &mut diagnostics);
+    } else {
+        load::check(path, &mut diagnostics);
+    }
     diagnostics
+}
+
+fn is_bare_model(path: &Path) -> bool {
+    let others = std::fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name());
+    path.join("model.xml").is_file() && others.into_iter().all(|name| name == "model.xml" || name == "expected.txt")
 }
 
 fn cases() -> Vec<PathBuf> {

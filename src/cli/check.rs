@@ -1,16 +1,19 @@
 //! `mixode check`: read everything, report every problem.
 
-use super::load::{finish, read, source};
+use super::load::{check, check_model, finish};
+use super::model_file::is_problem;
 use super::{Format, Status};
 use crate::diag::Diagnostics;
-use crate::{model, sbml};
 use std::path::PathBuf;
 
 /// Arguments of `check`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// PEtab YAML file, its folder, or an SBML file
+    /// PEtab YAML file, its folder, or an SBML file, which may be compressed or in an archive
     problem: PathBuf,
+    /// Name of the model in an archive that holds several (SBML)
+    #[arg(long)]
+    entry: Option<String>,
     /// Form of the messages
     #[arg(long, value_enum, default_value = "full")]
     format: Format,
@@ -20,13 +23,11 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Status> {
     let mut diagnostics = Diagnostics::new();
     let path = &arguments.problem;
-    let what = if path.extension().is_some_and(|e| e == "xml" || e == "sbml") {
-        source(path, &mut diagnostics)
-            .and_then(|s| sbml::read(&s, &mut diagnostics))
-            .and_then(|m| model::build(&m, None, 0.0, &mut diagnostics).map(|s| (m, s)))
+    let what = if !is_problem(path) {
+        check_model(path, arguments.entry.as_deref(), &mut diagnostics)
             .map(|(m, s)| format!("{}: SBML L{}V{}, {} states", path.display(), m.level_version.0, m.level_version.1, s.states.len()))
     } else {
-        read(path, &mut diagnostics).map(|l| {
+        check(path, &mut diagnostics).map(|l| {
             format!(
                 "{}: {} experiments, {} measurements, {} parameters to estimate",
                 l.problem.name,

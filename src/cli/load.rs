@@ -1,7 +1,7 @@
 //! Reading a problem: files, model, system; messages on the way.
 
-use super::{Format, Status};
-use crate::diag::{Diagnostic, Diagnostics, Source};
+use super::{Format, Status, model_file};
+use crate::diag::{Diagnostics, Severity, Source};
 use crate::model::{self, OdeSystem};
 use crate::petab::{self, Problem};
 use crate::sbml;
@@ -22,7 +22,32 @@ pub struct Loaded {
 /// Reads a problem and everything it refers to; all messages go into `diagnostics`.
 pub fn read(path: &Path, diagnostics: &mut Diagnostics) -> Option<Loaded> {
     let problem = petab::read_what_is_there(path, diagnostics)?;
-    let model = sbml::read(&problem.model, diagnostics)?;
+    let model = sbml::read(&problem.model, diagnostics);
+    finish_reading(problem, model?, diagnostics)
+}
+
+/// Like [`read`], and says besides what does not keep a problem from being used.
+pub fn check(path: &Path, diagnostics: &mut Diagnostics) -> Option<Loaded> {
+    let problem = petab::read_what_is_there(path, diagnostics)?;
+    let model = checked_model(&problem.model, diagnostics);
+    finish_reading(problem, model?, diagnostics)
+}
+
+/// Like [`check`] for a bare SBML file.
+pub fn check_model(path: &Path, entry: Option<&str>, diagnostics: &mut Diagnostics) -> Option<(sbml::Model, OdeSystem)> {
+    let source = source(path, entry, diagnostics)?;
+    let model = checked_model(&source, diagnostics)?;
+    let system = model::build(&model, None, 0.0, diagnostics)?;
+    Some((model, system))
+}
+
+fn checked_model(source: &Source, diagnostics: &mut Diagnostics) -> Option<sbml::Model> {
+    let model = sbml::read(source, diagnostics);
+    sbml::lint(source, model.as_ref(), diagnostics);
+    model
+}
+
+fn finish_reading(problem: Problem, model: sbml::Model, diagnostics: &mut Diagnostics) -> Option<Loaded> {
     // Formulas are only looked at when the tables are right, since mistakes there would show again.
     if diagnostics.has_errors() {
         return None;
@@ -38,15 +63,9 @@ pub fn load(path: &Path) -> Result<Loaded, Status> {
     finish(loaded, &diagnostics, Format::Full)
 }
 
-/// Reads a bare SBML file into a source.
-pub fn source(path: &Path, diagnostics: &mut Diagnostics) -> Option<Source> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Some(Source::new(path.display().to_string(), text)),
-        Err(error) => {
-            diagnostics.push(Diagnostic::error("S0010", format!("cannot read `{}`: {error}", path.display())));
-            None
-        }
-    }
+/// Reads the text of an SBML model, which may be compressed or in an archive; `entry` names it there.
+pub fn source(path: &Path, entry: Option<&str>, diagnostics: &mut Diagnostics) -> Option<Source> {
+    model_file::read(path, entry).map_err(|diagnostic| diagnostics.push(diagnostic)).ok()
 }
 
 /// Prints the messages; turns errors into an exit status.
@@ -71,8 +90,15 @@ pub fn show(diagnostics: &Diagnostics, format: Format) {
     eprintln!("{}", text.trim_end());
 }
 
-/// 77 where every error is about something not supported yet (codes `x09..`), else 1.
+/// 5 where the file named on the command line cannot be read, 77 where every error is about something not supported yet (codes
+/// `x09..`), else 1.
 pub fn status_of(diagnostics: &Diagnostics) -> Status {
-    let errors: Vec<_> = diagnostics.items().iter().filter(|d| d.severity == crate::diag::Severity::Error).collect();
-    if !errors.is_empty() && errors.iter().all(|d| d.code.get(1..3) == Some("09")) { Status::Unsupported } else { Status::Input }
+    let errors: Vec<_> = diagnostics.items().iter().filter(|d| d.severity == Severity::Error).collect();
+    if errors.iter().any(|d| d.code == "F0001" || (d.code == "P0002" && d.span.is_none())) {
+        Status::Files
+    } else if !errors.is_empty() && errors.iter().all(|d| d.code.get(1..3) == Some("09")) {
+        Status::Unsupported
+    } else {
+        Status::Input
+    }
 }

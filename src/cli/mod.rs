@@ -1,6 +1,16 @@
 //! The command line: one file per subcommand. Results go to stdout, messages and progress to stderr.
 //!
 //! Exit status: 0 done, 1 the input has errors, 2 wrong usage, 3 numerical failure, 5 files, 77 the input needs something not supported yet, 130 interrupted.
+//!
+//! | code | meaning |
+//! | --- | --- |
+//! | F0001 | a model's file cannot be read |
+//! | F0002 | a compressed file or an archive is broken |
+//! | F0003 | a model is too large after unpacking |
+//! | F0004 | an archive holds no SBML model |
+//! | F0005 | an archive holds several SBML models and none is chosen |
+//! | F0006 | an archive has no entry of that name |
+//! | F0007 | a model's text has another encoding than it says |
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -10,9 +20,12 @@ mod evaluate;
 mod fit;
 mod flux_balance;
 pub mod load;
+pub mod model_file;
+mod output;
 mod progress;
 mod series;
 mod simulate;
+mod time_course;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -43,7 +56,7 @@ impl From<Status> for ExitCode {
 }
 
 const AFTER_HELP: &str = "Exit status: 0 done, 1 the input has errors, 2 wrong usage, 3 numerical failure, 5 files, 77 not supported yet, 130 interrupted.\n\
-PROBLEM is a PEtab YAML file or the folder that holds it.";
+PROBLEM is a PEtab YAML file or the folder that holds it. SBML may be compressed (gzip), in a zip file or in a COMBINE archive.";
 
 /// Fits mixed-effects ODE models (SBML, PEtab) to single-cell and bulk data.
 #[derive(Parser)]

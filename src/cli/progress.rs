@@ -1,4 +1,5 @@
-//! Progress of a multi-start fit on the standard error stream: a bar on a terminal, otherwise one line per finished start.
+//! Progress on the standard error stream. A multi-start fit: a bar on a terminal, otherwise one line per finished start. A single
+//! long step: what is being done and for how long, on a terminal only.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
@@ -58,6 +59,39 @@ impl Progress {
     /// Removes the bar.
     pub fn done(&self) {
         if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Shows on a terminal what is being done and for how long. Dropping it removes the line.
+#[derive(Debug)]
+pub struct Waiting(Option<ProgressBar>);
+
+impl Waiting {
+    /// A display that starts with `what`.
+    pub fn new(what: &'static str) -> Waiting {
+        Waiting(std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template("{spinner} {msg} · {elapsed}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.set_message(what);
+            bar.enable_steady_tick(Duration::from_millis(250));
+            bar
+        }))
+    }
+
+    /// Changes what is being done. The share that is done would be shown here too, once the integrator tells its time.
+    pub fn say(&self, what: &'static str) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(what);
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
             bar.finish_and_clear();
         }
     }

@@ -1,132 +1,107 @@
 //! `mixode simulate`: a bare SBML model to CSV, or a PEtab problem to a simulation table.
 
-use super::load::{finish, load, source};
-use super::{Status, cannot_write, evaluate, fail, flux_balance};
-use crate::diag::Diagnostics;
-use crate::likelihood::simulated::{Rows, Worker};
-use crate::model::{self, CompileOptions, Unit};
+use super::load::load;
+use super::model_file::is_problem;
+use super::{Status, evaluate, fail, output, time_course};
 use crate::ode::Options;
-use crate::sbml;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 /// Arguments of `simulate`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// SBML file, or PEtab YAML file or folder
-    model: PathBuf,
+    /// SBML file, which may be compressed or in an archive, or PEtab YAML file or folder
+    pub model: PathBuf,
+    /// Name of the model in an archive that holds several (SBML)
+    #[arg(long)]
+    pub entry: Option<String>,
     /// Start time (SBML)
     #[arg(long, default_value_t = 0.0, allow_hyphen_values = true)]
-    start: f64,
+    pub start: f64,
     /// Length of the simulation (SBML); empty means flux balance, with the objective of package fbc
     #[arg(long, default_value = "10", allow_hyphen_values = true)]
-    duration: String,
+    pub duration: String,
     /// Number of output steps; there is one row more than steps (SBML)
-    #[arg(long, default_value = "100")]
-    steps: String,
-    /// Output variables, comma separated: species, compartments, parameters, reactions (SBML; default: all species)
+    #[arg(long, default_value = "100", allow_hyphen_values = true)]
+    pub steps: String,
+    /// Output variables, comma separated: species, compartments, parameters, reactions (SBML; default: all species, or where there are
+    /// none what has a rate rule)
     #[arg(long, value_delimiter = ',')]
-    variables: Vec<String>,
+    pub variables: Vec<String>,
+    /// All species, compartments, parameters and reactions as output variables (SBML)
+    #[arg(long, conflicts_with = "variables")]
+    pub all: bool,
     /// Species wanted as amounts
     #[arg(long, value_delimiter = ',')]
-    amounts: Vec<String>,
+    pub amounts: Vec<String>,
     /// Species wanted as concentrations
     #[arg(long, value_delimiter = ',')]
-    concentrations: Vec<String>,
+    pub concentrations: Vec<String>,
     /// Relative tolerance of the integrator
     #[arg(long, default_value_t = 1e-10)]
-    rtol: f64,
-    /// Absolute tolerance of the integrator
+    pub rtol: f64,
+    /// Absolute tolerance of the integrator, in units of the largest initial state where all are below 1 (SBML)
     #[arg(long, default_value_t = 1e-12)]
-    atol: f64,
+    pub atol: f64,
+    /// Seed of what the model leaves to chance, such as the order of events of equal priority (SBML)
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Picture of the time course, to a file that ends in .svg or .html (SBML)
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+    /// Logarithmic axis of values in the picture
+    #[arg(long, requires = "plot")]
+    pub log: bool,
+    /// Seconds spent on loading (reading, building, compiling) and on simulating, as JSON to a file (SBML)
+    #[arg(long, value_name = "FILE")]
+    pub timings: Option<PathBuf>,
     /// Table of parameter values (parameterId, value), natural scale (PEtab)
     #[arg(long)]
-    parameters: Option<PathBuf>,
+    pub parameters: Option<PathBuf>,
     /// Output file; standard output without it
     #[arg(short = 'o', long)]
-    output: Option<PathBuf>,
+    pub output: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// Settings of the integrator.
+    pub fn options(&self) -> Options {
+        Options { rtol: self.rtol, atol: self.atol, seed: self.seed, ..Options::default() }
+    }
 }
 
 /// Runs `simulate`.
 pub fn run(arguments: &Arguments) -> Result<(), Status> {
-    let is_sbml = arguments.model.extension().is_some_and(|e| e == "xml" || e == "sbml");
-    let text = if is_sbml { simulate_sbml(arguments)? } else { simulate_problem(arguments)? };
-    match &arguments.output {
-        None => print!("{text}"),
-        Some(path) => std::fs::write(path, text).map_err(|e| cannot_write(path, &e))?,
+    let problem = is_problem(&arguments.model);
+    let misplaced = [
+        (problem && arguments.entry.is_some(), "--entry"),
+        (problem && arguments.all, "--all"),
+        (problem && arguments.plot.is_some(), "--plot"),
+        (problem && arguments.timings.is_some(), "--timings"),
+        (!problem && arguments.parameters.is_some(), "--parameters"),
+    ];
+    if let Some((_, option)) = misplaced.iter().find(|(wrong, _)| *wrong) {
+        let (form, here) = if problem { ("an SBML model", "a PEtab problem") } else { ("a PEtab problem", "an SBML model") };
+        return Err(fail(Status::Usage, format_args!("{option} is for {form}, and {} is {here}", arguments.model.display())));
     }
-    Ok(())
+    let positive = |tolerance: f64| tolerance > 0.0 && tolerance.is_finite();
+    if !positive(arguments.rtol) || !positive(arguments.atol) {
+        return Err(fail(Status::Usage, "--rtol and --atol must be positive numbers"));
+    }
+    for path in [&arguments.output, &arguments.plot, &arguments.timings].into_iter().flatten() {
+        output::check_destination(path)?;
+    }
+    let text = if problem { simulate_problem(arguments)? } else { time_course::run(arguments)? };
+    match &arguments.output {
+        None => output::print(&text),
+        Some(path) => output::write_file(path, text.as_bytes()),
+    }
 }
 
 fn simulate_problem(arguments: &Arguments) -> Result<String, Status> {
     let loaded = load(&arguments.model)?;
-    let options = Options { rtol: arguments.rtol, atol: arguments.atol, ..Options::default() };
     let point = evaluate::natural_parameters(&loaded.problem, arguments.parameters.as_deref())?;
-    let simulations = evaluate::simulate_rows(&loaded, options, &point)?;
+    let simulations = evaluate::simulate_rows(&loaded, arguments.options(), &point)?;
     let mut bytes = Vec::new();
     crate::petab::write_simulations(&loaded.problem, &simulations, &mut bytes).map_err(|e| fail(Status::Files, e))?;
     String::from_utf8(bytes).map_err(|e| fail(Status::Files, e))
-}
-
-fn simulate_sbml(arguments: &Arguments) -> Result<String, Status> {
-    let number = |text: &str, name: &str| {
-        text.trim().parse::<f64>().map_err(|_| fail(Status::Usage, format_args!("--{name} `{text}` is not a number")))
-    };
-    let mut diagnostics = Diagnostics::new();
-    if arguments.duration.trim().is_empty() {
-        return flux_balance::run(source(&arguments.model, &mut diagnostics), diagnostics, &arguments.variables);
-    }
-    let duration = number(&arguments.duration, "duration")?;
-    let steps = number(&arguments.steps, "steps")?.max(1.0) as usize;
-    let system = source(&arguments.model, &mut diagnostics)
-        .and_then(|s| sbml::read(&s, &mut diagnostics))
-        .and_then(|m| model::build(&m, None, arguments.start, &mut diagnostics));
-    let mut system = finish(system, &diagnostics, super::Format::Full)?;
-    let variables: Vec<String> = if arguments.variables.iter().any(|v| !v.is_empty()) {
-        arguments.variables.iter().map(|v| v.trim().to_string()).filter(|v| !v.is_empty()).collect()
-    } else {
-        system.species.keys().cloned().collect()
-    };
-    for id in &variables {
-        let listed = |list: &[String]| list.iter().any(|v| v.trim() == id);
-        let unit = match (listed(&arguments.amounts), listed(&arguments.concentrations)) {
-            (true, _) => Unit::Amount,
-            (_, true) => Unit::Concentration,
-            _ => Unit::Model,
-        };
-        if system.observe_entity(id, unit).is_none() {
-            let mut message = format!("the model has no variable `{id}`");
-            if let Some(near) = crate::diag::nearest(id, system.entities.keys().map(String::as_str)) {
-                let _ = write!(message, "; did you mean `{near}`?");
-            }
-            return Err(fail(Status::Input, message));
-        }
-    }
-    let compiled = model::compile(&system, CompileOptions::default()).map_err(|e| fail(Status::Numerics, e))?;
-    let times: Vec<f64> = (0..=steps).map(|i| arguments.start + duration * i as f64 / steps as f64).collect();
-    let rows = Rows { experiment: 0, times: times.clone(), rows: Vec::new(), reaching: Vec::new(), reaching_states: Vec::new() };
-    let options = Options { rtol: arguments.rtol, atol: arguments.atol, ..Options::default() };
-    let wanted: Vec<_> = (0..variables.len()).map(|o| (o, Vec::new())).collect();
-    let curves =
-        Worker::new(compiled, options).and_then(|mut w| w.curves(&rows, &[], &times, &wanted)).map_err(|e| fail(Status::Numerics, e))?;
-    let mut text = format!("time,{}\n", variables.join(","));
-    for (i, t) in times.iter().enumerate() {
-        let _ = write!(text, "{t}");
-        for curve in &curves {
-            let _ = write!(text, ",{}", number_text(curve[i].0));
-        }
-        text.push('\n');
-    }
-    Ok(text)
-}
-
-/// Shortest text that reads back to the same number, with the spellings of infinity and NaN that readers of CSV know.
-pub fn number_text(value: f64) -> String {
-    if value.is_nan() {
-        "NaN".into()
-    } else if value.is_infinite() {
-        if value > 0.0 { "INF".into() } else { "-INF".into() }
-    } else {
-        format!("{value:e}")
-    }
 }

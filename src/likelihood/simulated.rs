@@ -102,10 +102,14 @@ fn reach(model: &CompiledModel, experiment: &CompiledExperiment, rows: &[Row]) -
     }
     // Parameters that the equations use or that a later period changes.
     let mut used: BTreeSet<usize> = model.rhs.dp.columns.iter().chain(&model.roots.dp.columns).map(|c| *c as usize).collect();
-    for change in &experiment.changes {
-        used.extend(change.function.dp.columns.iter().map(|c| *c as usize));
-        used.extend(change.targets.iter().filter_map(|t| if let Target::Parameter(j) = t { Some(*j) } else { None }));
+    let events = model.events.iter().map(|e| &e.assignments);
+    for assignments in experiment.changes.iter().map(|c| &c.assignments).chain(events) {
+        let functions = std::iter::once(&assignments.values).chain(&assignments.volumes);
+        used.extend(functions.flat_map(|f| &f.dp.columns).map(|c| *c as usize));
+        used.extend(assignments.targets.iter().filter_map(|t| if let Target::Parameter(j) = t { Some(*j) } else { None }));
     }
+    let others = model.events.iter().filter_map(|e| e.delay.as_ref()).chain([&model.invariants.residuals]);
+    used.extend(others.flat_map(|f| &f.dp.columns).map(|c| *c as usize));
     let mut states: BTreeSet<usize> = used.iter().filter(|j| **j < np).flat_map(|j| &by_output[*j]).copied().collect();
     states.extend(by_output[np..].iter().flatten());
     let mut all = states.clone();
@@ -202,6 +206,7 @@ impl Worker {
             states: &start.states,
             parameters: &start.parameters,
             changes: &experiment.changes,
+            before: &experiment.before,
             directions: start.columns.len(),
             state_seeds: &start.state_seeds,
             parameter_seeds: &start.parameter_seeds,

@@ -1,6 +1,6 @@
 //! The compiled model: every function of the system with its derivatives, ready to call from any thread.
 
-use super::system::OdeSystem;
+use super::system::{AssignmentFormulas, OdeSystem};
 use crate::expr::{ExprId, Graph, SymbolId};
 use crate::jit::{self, Backend, CompileError, Kernel, Layout};
 use rustc_hash::FxHashMap;
@@ -30,7 +30,8 @@ pub struct SparseKernel {
 }
 
 /// Second derivatives of a vector function: value k is d2 f_i / (dz_a dz_b) with `[i, a, b] = entries[k]`, a <= b; entries with
-/// a < b stand for both orders. z = (x, p, q): states at 0..nx, parameters at nx..nx+np, placeholders from nx+np on.
+/// a < b stand for both orders. z = (x, p, q): states at 0..nx, parameters at nx..nx+np, placeholders from nx+np on. Functions
+/// that are evaluated at moving times (roots, events, changes, invariants) have no placeholders; there nx+np is time.
 #[derive(Debug, Clone)]
 pub struct TensorKernel {
     /// Writes the entries' values in order.
@@ -55,9 +56,21 @@ pub struct Function {
     pub second: Option<TensorKernel>,
 }
 
-/// A discontinuity of the right-hand side: a comparison inside a formula. Its truth value stands in the parameter
-/// `flag` (0 or 1) so that the right-hand side is smooth between switches; output j of [`CompiledModel::roots`] is positive
-/// where the flag is 1 and negative where it is 0.
+/// What of a formula jumps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SwitchKind {
+    /// A comparison, by its truth value where the root function (the difference of its sides) is negative, zero, positive.
+    Comparison([bool; 3]),
+    /// The root function rounded down.
+    Floor,
+    /// The root function rounded up.
+    Ceil,
+    /// The root function rounded towards 0.
+    Truncate,
+}
+
+/// A part of a formula that jumps: a comparison or a rounded number. Its value stands in the parameter `flag` so that right-hand side and
+/// triggers are smooth between switches; output j of [`CompiledModel::roots`] decides about it.
 #[derive(Debug, Clone)]
 pub struct Switch {
     /// Index of the flag in p.
@@ -65,8 +78,57 @@ pub struct Switch {
     /// Whether the root depends on time and parameters only, and affinely on time: then it is at t = -g(0)/g_t and the
     /// integrator stops there; otherwise it is found by root finding.
     pub explicit_time: bool,
-    /// Truth value of the comparison where its sides are equal (`<=`, `>=`: true). The flag at the start of a simulation when g = 0 and dg/dt = 0.
-    pub true_when_equal: bool,
+    /// Whether the root depends on time otherwise than affinely, so that it can change sign between long steps.
+    pub curved_in_time: bool,
+    /// How the value follows from the root function.
+    pub kind: SwitchKind,
+}
+
+/// An event, see [`EventFormula`](super::system::EventFormula).
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Identifier.
+    pub id: String,
+    /// Value of the trigger just before the start.
+    pub initial_value: bool,
+    /// Whether the event is executed even if the condition becomes false before.
+    pub persistent: bool,
+    /// Time from trigger to execution (one output).
+    pub delay: Option<Function>,
+    /// Greater ones are executed first (one output).
+    pub priority: Option<Kernel>,
+    /// Whether values are computed when the event is triggered.
+    pub values_from_trigger_time: bool,
+    /// What is set.
+    pub assignments: Assignments,
+    /// Switches whose flags the trigger depends on.
+    pub switches: Vec<usize>,
+}
+
+/// Equations r(t, x, p) = 0 that hold at all times, see [`Invariant`](super::system::Invariant).
+#[derive(Debug, Clone)]
+pub struct Invariants {
+    /// The residuals r.
+    pub residuals: Function,
+    /// For each entry of `directions`: invariant and state.
+    pub places: Vec<(usize, usize)>,
+    /// How much the states yield.
+    pub directions: Kernel,
+    /// Whether any direction is no number but a function of the parameters.
+    pub directions_vary: bool,
+    /// For each invariant whether its states are amounts, which stay positive.
+    pub positive: Vec<bool>,
+}
+
+/// Quantities at earlier times.
+#[derive(Debug, Clone)]
+pub struct Delays {
+    /// The parameter in which each stands.
+    pub parameters: Vec<usize>,
+    /// The quantities as functions of (t, x, p), one kernel each.
+    pub values: Vec<Kernel>,
+    /// How much earlier, one kernel each.
+    pub delays: Vec<Kernel>,
 }
 
 /// What a period change sets.
@@ -78,15 +140,24 @@ pub enum Target {
     Parameter(usize),
 }
 
+/// Simultaneous assignments.
+#[derive(Debug, Clone)]
+pub struct Assignments {
+    /// What is set.
+    pub targets: Vec<Target>,
+    /// The new values as functions of (t, x, p) just before, one output per target.
+    pub values: Function,
+    /// Factors that turn values, where they are concentrations, into the amounts that the states are; one output per target.
+    pub volumes: Option<Function>,
+}
+
 /// Simultaneous changes at the start of a later period of an experiment.
 #[derive(Debug, Clone)]
 pub struct PeriodChange {
     /// When.
     pub time: f64,
-    /// What is set, one per output of `function`.
-    pub targets: Vec<Target>,
-    /// The new values as functions of (t, x, p) just before.
-    pub function: Function,
+    /// What is set.
+    pub assignments: Assignments,
 }
 
 /// An experiment, ready to run.
@@ -100,6 +171,8 @@ pub struct CompiledExperiment {
     pub setup: Function,
     /// Changes at later times, in order.
     pub changes: Vec<PeriodChange>,
+    /// For each delayed quantity its values before the start, as a function of (t, theta).
+    pub before: Vec<Kernel>,
 }
 
 /// All functions of a model. `Send + Sync`, shared by `Arc`.
@@ -117,6 +190,16 @@ pub struct CompiledModel {
     pub switches: Vec<Switch>,
     /// Root functions of the switches, one output each.
     pub roots: Function,
+    /// Events.
+    pub events: Vec<Event>,
+    /// Conditions of the events, one output each.
+    pub triggers: Kernel,
+    /// Equations that hold at all times.
+    pub invariants: Invariants,
+    /// Quantities at earlier times.
+    pub delays: Delays,
+    /// Conditions that are watched, one output each: not 0 where the model is to be trusted.
+    pub constraints: Kernel,
     /// Observables: outputs (simulation, noise scale) as functions of (t, x, p, q).
     pub observables: Vec<Function>,
     /// Experiments.
@@ -137,18 +220,37 @@ pub fn compile(system: &OdeSystem, options: CompileOptions) -> Result<Arc<Compil
     let mut deriver = Deriver::new(system, options.second);
     let rates: Vec<ExprId> = system.states.iter().map(|s| s.rate).collect();
     let rhs = deriver.function(&rates);
+    let observables: Vec<usize> = system.observables.iter().map(|o| deriver.function(&[o.value, o.noise])).collect();
+    let setups: Vec<usize> =
+        system.experiments.iter().map(|e| deriver.function(&e.parameters.iter().chain(&e.states).copied().collect::<Vec<_>>())).collect();
+    deriver.moving_time = true;
     let roots: Vec<ExprId> = system.switches.iter().map(|s| s.root).collect();
     let roots = deriver.function(&roots);
-    let observables: Vec<usize> = system.observables.iter().map(|o| deriver.function(&[o.value, o.noise])).collect();
-    let experiments: Vec<(usize, Vec<usize>)> = system
-        .experiments
-        .iter()
-        .map(|e| {
-            let outputs: Vec<ExprId> = e.parameters.iter().chain(&e.states).copied().collect();
-            (deriver.function(&outputs), e.changes.iter().map(|c| deriver.function(&c.values)).collect())
-        })
-        .collect();
-    let functions = deriver.compile(options.backend)?;
+    let changes: Vec<Vec<[usize; 2]>> =
+        system.experiments.iter().map(|e| e.changes.iter().map(|c| deriver.assignments(&c.assignments)).collect()).collect();
+    let events: Vec<(Option<usize>, [usize; 2])> =
+        system.events.iter().map(|e| (e.delay.map(|d| deriver.function(&[d])), deriver.assignments(&e.assignments))).collect();
+    let residuals: Vec<ExprId> = system.invariants.iter().map(|i| i.residual).collect();
+    let residuals = deriver.function(&residuals);
+    let places: Vec<(usize, usize)> =
+        system.invariants.iter().enumerate().flat_map(|(k, i)| i.directions.iter().map(move |d| (k, d.0))).collect();
+    let directions: Vec<ExprId> = system.invariants.iter().flat_map(|i| &i.directions).map(|d| d.1).collect();
+    let directions_vary = directions.iter().any(|d| system.graph.constant_value(*d).is_none());
+    let mut kernel = |outputs: Vec<ExprId>| deriver.kernel(outputs);
+    let directions = kernel(directions);
+    let triggers = kernel(system.events.iter().map(|e| e.trigger).collect());
+    let constraints = kernel(system.constraints.iter().map(|c| c.condition).collect());
+    let priorities: Vec<Option<usize>> = system.events.iter().map(|e| e.priority.map(|p| kernel(vec![p]))).collect();
+    let delayed: Vec<[usize; 2]> = system.delays.iter().map(|d| [kernel(vec![d.value]), kernel(vec![d.delay])]).collect();
+    let before: Vec<Vec<usize>> = system.experiments.iter().map(|e| e.before.iter().map(|b| kernel(vec![*b])).collect()).collect();
+    let (functions, kernels) = deriver.compile(options.backend)?;
+    let assignments = |a: &AssignmentFormulas, [values, volumes]: [usize; 2]| Assignments {
+        targets: a.targets.clone(),
+        values: functions[values].clone(),
+        volumes: a.volumes.is_some().then(|| functions[volumes].clone()),
+    };
+    let flags: FxHashMap<SymbolId, usize> =
+        system.switches.iter().enumerate().map(|(j, s)| (system.parameters[s.flag].symbol, j)).collect();
     Ok(Arc::new(CompiledModel {
         states: system.states.iter().map(|s| s.id.clone()).collect(),
         parameters: system.parameters.iter().map(|p| p.id.clone()).collect(),
@@ -157,18 +259,45 @@ pub fn compile(system: &OdeSystem, options: CompileOptions) -> Result<Arc<Compil
         switches: system
             .switches
             .iter()
-            .map(|s| Switch { flag: s.flag, explicit_time: s.explicit_time, true_when_equal: s.true_when_equal })
+            .map(|s| Switch { flag: s.flag, explicit_time: s.explicit_time, curved_in_time: s.curved_in_time, kind: s.kind })
             .collect(),
         roots: functions[roots].clone(),
+        events: (system.events.iter().zip(events).zip(priorities))
+            .map(|((e, (delay, places)), priority)| Event {
+                id: e.id.clone(),
+                initial_value: e.initial_value,
+                persistent: e.persistent,
+                delay: delay.map(|d| functions[d].clone()),
+                priority: priority.map(|p| kernels[p].clone()),
+                values_from_trigger_time: e.values_from_trigger_time,
+                assignments: assignments(&e.assignments, places),
+                switches: system.graph.symbols_of(&[e.trigger]).iter().filter_map(|s| flags.get(s).copied()).collect(),
+            })
+            .collect(),
+        triggers: kernels[triggers].clone(),
+        invariants: Invariants {
+            residuals: functions[residuals].clone(),
+            places,
+            directions: kernels[directions].clone(),
+            directions_vary,
+            positive: system.invariants.iter().map(|i| i.positive).collect(),
+        },
+        delays: Delays {
+            parameters: system.delays.iter().map(|d| d.parameter).collect(),
+            values: delayed.iter().map(|d| kernels[d[0]].clone()).collect(),
+            delays: delayed.iter().map(|d| kernels[d[1]].clone()).collect(),
+        },
+        constraints: kernels[constraints].clone(),
         observables: observables.iter().map(|f| functions[*f].clone()).collect(),
-        experiments: (system.experiments.iter().zip(experiments))
-            .map(|(e, (setup, changes))| CompiledExperiment {
+        experiments: (system.experiments.iter().zip(setups).zip(changes).zip(before))
+            .map(|(((e, setup), changes), before)| CompiledExperiment {
                 id: e.id.clone(),
                 start: e.start,
                 setup: functions[setup].clone(),
                 changes: (e.changes.iter().zip(changes))
-                    .map(|(c, f)| PeriodChange { time: c.time, targets: c.targets.clone(), function: functions[f].clone() })
+                    .map(|(c, places)| PeriodChange { time: c.time, assignments: assignments(&c.assignments, places) })
                     .collect(),
+                before: before.into_iter().map(|b| kernels[b].clone()).collect(),
             })
             .collect(),
     }))
@@ -182,7 +311,11 @@ struct Deriver {
     /// Index in z of every symbol that is differentiated by: states, active parameters, placeholders.
     variables: FxHashMap<SymbolId, u32>,
     nx: u32,
+    /// Index of time in z.
+    clock: u32,
     second: bool,
+    /// Whether second derivatives by time are wanted too.
+    moving_time: bool,
     programs: Vec<Vec<ExprId>>,
     patterns: Vec<Patterns>,
 }
@@ -223,7 +356,9 @@ impl Deriver {
             time: system.time,
             variables,
             nx,
+            clock: nx + np,
             second,
+            moving_time: false,
             programs: Vec::new(),
             patterns: Vec::new(),
         }
@@ -231,8 +366,9 @@ impl Deriver {
 
     /// The variables an expression depends on, in order of their index in z.
     fn variables_of(&self, e: ExprId) -> Vec<(u32, SymbolId)> {
-        let mut found: Vec<(u32, SymbolId)> =
-            self.graph.symbols_of(&[e]).into_iter().filter_map(|s| Some((*self.variables.get(&s)?, s))).collect();
+        let clock = |s: SymbolId| (self.moving_time && s == self.time).then_some(self.clock);
+        let index = |s: SymbolId| self.variables.get(&s).copied().or_else(|| clock(s));
+        let mut found: Vec<(u32, SymbolId)> = self.graph.symbols_of(&[e]).into_iter().filter_map(|s| Some((index(s)?, s))).collect();
         found.sort_unstable();
         found
     }
@@ -248,11 +384,13 @@ impl Deriver {
                 if slope == zero {
                     continue;
                 }
-                let (pattern, values, column) =
-                    if a < self.nx { (&mut dx, &mut dx_values, a) } else { (&mut dp, &mut dp_values, a - self.nx) };
-                pattern.0.push(i as u32);
-                pattern.1.push(column);
-                values.push(slope);
+                if !(self.moving_time && a == self.clock) {
+                    let (pattern, values, column) =
+                        if a < self.nx { (&mut dx, &mut dx_values, a) } else { (&mut dp, &mut dp_values, a - self.nx) };
+                    pattern.0.push(i as u32);
+                    pattern.1.push(column);
+                    values.push(slope);
+                }
                 if self.second {
                     for (b, symbol) in self.variables_of(slope).into_iter().filter(|(b, _)| *b >= a) {
                         let curvature = self.graph.derivative(slope, symbol);
@@ -274,11 +412,23 @@ impl Deriver {
         self.patterns.len() - 1
     }
 
-    fn compile(self, backend: Backend) -> Result<Vec<Function>, CompileError> {
+    /// Values and volumes of assignments.
+    fn assignments(&mut self, assignments: &AssignmentFormulas) -> [usize; 2] {
+        [self.function(&assignments.values), self.function(assignments.volumes.as_deref().unwrap_or(&[]))]
+    }
+
+    /// A list of expressions without derivatives; returns the index of its kernel.
+    fn kernel(&mut self, outputs: Vec<ExprId>) -> usize {
+        self.programs.push(outputs);
+        self.programs.len() - 1
+    }
+
+    /// All functions, and all kernels.
+    fn compile(self, backend: Backend) -> Result<(Vec<Function>, Vec<Kernel>), CompileError> {
         let programs: Vec<&[ExprId]> = self.programs.iter().map(Vec::as_slice).collect();
         let kernels = jit::compile(&self.graph, &self.layout, &programs, backend)?;
         let kernel = |i: usize| kernels[i].clone();
-        Ok(self
+        let functions = self
             .patterns
             .into_iter()
             .map(|p| Function {
@@ -288,6 +438,7 @@ impl Deriver {
                 dt: kernel(p.first_program + 3),
                 second: p.second.map(|entries| TensorKernel { kernel: kernel(p.first_program + 4), entries }),
             })
-            .collect())
+            .collect();
+        Ok((functions, kernels))
     }
 }

@@ -19,13 +19,19 @@
 //! | M0202 | a parameter of the parameter table has the name of a state |
 //! | M0203 | an override names something that is not a parameter |
 //! | M0204 | a quantity that the equations need has no value |
-//! | M0901 | the delay csymbol (not supported yet) |
 //! | M0801 | objective priors (read, not used yet) |
 //! | M0902 | pre-equilibration (not supported yet) |
 //! | M0903 | measurements of a steady state (not supported yet) |
 
+mod algebraic;
 pub mod build;
 pub mod compiled;
+mod entities;
+mod events;
+mod finish;
+mod initial;
+mod rates;
+mod switches;
 pub mod system;
 
 pub use build::build;

@@ -1,8 +1,10 @@
 //! The system of equations as expressions: everything downstream reads only this.
 
-use super::compiled::Target;
+use super::compiled::{SwitchKind, Target};
+use crate::diag::Span;
 use crate::expr::{ExprId, Graph, SymbolId};
 use indexmap::IndexMap;
+use rustc_hash::FxHashMap;
 
 /// A differential state.
 #[derive(Debug, Clone)]
@@ -26,17 +28,87 @@ pub struct Parameter {
     pub active: bool,
 }
 
-/// A discontinuity of the right-hand side, see [`compiled::Switch`](super::compiled::Switch).
+/// A comparison or rounded number whose value changes during a simulation, see [`compiled::Switch`](super::compiled::Switch).
 #[derive(Debug, Clone)]
 pub struct SwitchRoot {
     /// Index of the flag in the parameters.
     pub flag: usize,
-    /// Positive where the comparison is true.
+    /// Difference of the two sides, positive where an inequality holds; or the number that is rounded.
     pub root: ExprId,
     /// Depends on time (affinely) and parameters only.
     pub explicit_time: bool,
-    /// Truth value of the comparison where both sides are equal.
-    pub true_when_equal: bool,
+    /// Depends on time otherwise than affinely.
+    pub curved_in_time: bool,
+    /// How the flag follows from the root function.
+    pub kind: SwitchKind,
+}
+
+/// An event (SBML level 3 version 2, section 4.11).
+#[derive(Debug, Clone)]
+pub struct EventFormula {
+    /// Identifier, or a name made from the event's place in the list.
+    pub id: String,
+    /// Condition; comparisons are replaced by flags.
+    pub trigger: ExprId,
+    /// Value of the condition just before the start.
+    pub initial_value: bool,
+    /// Whether the event is executed even if the condition becomes false before.
+    pub persistent: bool,
+    /// Time from trigger to execution.
+    pub delay: Option<ExprId>,
+    /// Greater ones are executed first.
+    pub priority: Option<ExprId>,
+    /// Whether values are computed when the event is triggered.
+    pub values_from_trigger_time: bool,
+    /// What is set.
+    pub assignments: AssignmentFormulas,
+}
+
+/// Simultaneous assignments, see [`Assignments`](super::compiled::Assignments).
+#[derive(Debug, Clone, Default)]
+pub struct AssignmentFormulas {
+    /// What is set.
+    pub targets: Vec<Target>,
+    /// New values as functions of (t, x, p) just before.
+    pub values: Vec<ExprId>,
+    /// Factors from values to what the states hold, where there is any but 1.
+    pub volumes: Option<Vec<ExprId>>,
+}
+
+/// An equation r(t, x, p) = 0 that holds at all times: an algebraic rule, or the equilibrium of a fast reaction.
+///
+/// The right-hand side keeps it by itself (the equation was differentiated); initial values and jumps are moved back onto
+/// it along `directions`.
+#[derive(Debug, Clone)]
+pub struct Invariant {
+    /// r.
+    pub residual: ExprId,
+    /// States that yield, and by how much: numbers or functions of p.
+    pub directions: Vec<(usize, ExprId)>,
+    /// Whether the states that yield are amounts, which stay positive.
+    pub positive: bool,
+}
+
+/// A quantity at an earlier time, which stands in a parameter.
+#[derive(Debug, Clone)]
+pub struct DelayFormula {
+    /// Index of the parameter.
+    pub parameter: usize,
+    /// The quantity as a function of (t, x, p).
+    pub value: ExprId,
+    /// How much earlier.
+    pub delay: ExprId,
+}
+
+/// A condition under which the model is to be trusted (SBML constraint).
+#[derive(Debug, Clone)]
+pub struct ConstraintFormula {
+    /// True (not 0) where the model holds.
+    pub condition: ExprId,
+    /// What the model's author says of it.
+    pub message: String,
+    /// Place in the model file.
+    pub span: Span,
 }
 
 /// A measured quantity.
@@ -58,9 +130,7 @@ pub struct Change {
     /// When.
     pub time: f64,
     /// What is set.
-    pub targets: Vec<Target>,
-    /// New values as functions of (t, x, p) just before.
-    pub values: Vec<ExprId>,
+    pub assignments: AssignmentFormulas,
 }
 
 /// An experiment.
@@ -76,6 +146,8 @@ pub struct Experiment {
     pub states: Vec<ExprId>,
     /// Later changes in order of time.
     pub changes: Vec<Change>,
+    /// For each delayed quantity its values before the start, as a function of time and theta.
+    pub before: Vec<ExprId>,
 }
 
 /// A species' conversion between amount and concentration.
@@ -104,6 +176,14 @@ pub struct OdeSystem {
     pub estimated: Vec<bool>,
     /// Discontinuities.
     pub switches: Vec<SwitchRoot>,
+    /// Events.
+    pub events: Vec<EventFormula>,
+    /// Equations that hold at all times.
+    pub invariants: Vec<Invariant>,
+    /// Quantities at earlier times.
+    pub delays: Vec<DelayFormula>,
+    /// Conditions that are watched.
+    pub constraints: Vec<ConstraintFormula>,
     /// Observables.
     pub observables: Vec<ObservableFormula>,
     /// Experiments.
@@ -129,6 +209,33 @@ impl OdeSystem {
     /// Index of a parameter by id.
     pub fn parameter(&self, id: &str) -> Option<usize> {
         self.parameters.iter().position(|p| p.id == id)
+    }
+
+    /// Substitutes in every expression of (t, x, p). Setups of experiments, functions of theta alone, stay.
+    pub fn substitute(&mut self, values: &FxHashMap<SymbolId, ExprId>) {
+        let mut places: Vec<&mut ExprId> = Vec::new();
+        places.extend(self.states.iter_mut().map(|s| &mut s.rate));
+        places.extend(self.switches.iter_mut().map(|s| &mut s.root));
+        for event in &mut self.events {
+            places.push(&mut event.trigger);
+            places.extend(event.delay.iter_mut().chain(&mut event.priority));
+            places.extend(event.assignments.values.iter_mut().chain(event.assignments.volumes.iter_mut().flatten()));
+        }
+        for invariant in &mut self.invariants {
+            places.push(&mut invariant.residual);
+            places.extend(invariant.directions.iter_mut().map(|d| &mut d.1));
+        }
+        places.extend(self.delays.iter_mut().flat_map(|d| [&mut d.value, &mut d.delay]));
+        places.extend(self.constraints.iter_mut().map(|c| &mut c.condition));
+        places.extend(self.observables.iter_mut().flat_map(|o| [&mut o.value, &mut o.noise]));
+        places.extend(self.entities.values_mut());
+        places.extend(self.species.values_mut().map(|s| &mut s.volume));
+        for change in self.experiments.iter_mut().flat_map(|e| &mut e.changes) {
+            places.extend(change.assignments.values.iter_mut().chain(change.assignments.volumes.iter_mut().flatten()));
+        }
+        let old: Vec<ExprId> = places.iter().map(|e| **e).collect();
+        let new = self.graph.substitute(&old, values);
+        places.into_iter().zip(new).for_each(|(place, e)| *place = e);
     }
 
     /// Adds an observable without noise for an entity of the model. `None` if there is no such entity.

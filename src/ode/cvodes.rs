@@ -346,19 +346,6 @@ unsafe extern "C" fn weights_callback(y: N_Vector, w: N_Vector, data: *mut c_voi
     }
 }
 
-unsafe extern "C" fn roots_callback(t: f64, y: N_Vector, out: *mut f64, data: *mut c_void) -> c_int {
-    // SAFETY: see above; `out` has room for as many numbers as state switches were registered.
-    unsafe {
-        callback(data, |system| {
-            let ok = system.evaluate_roots(t, read(y));
-            for (i, &j) in system.state_switches.iter().enumerate() {
-                *out.add(i) = system.roots[j as usize];
-            }
-            if ok { 0 } else { -1 }
-        })
-    }
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
 // The nonlinear solver
 
@@ -458,8 +445,6 @@ pub enum Step {
     Taken(f64),
     /// At the stop time.
     Stop(f64),
-    /// At a root of a state switch.
-    Root(f64),
 }
 
 /// CVODES memory for blocks of one shape, re-used by [`Integrator::restart`].
@@ -515,7 +500,7 @@ unsafe fn set_limits(memory: *mut c_void) -> Result<(), Failure> {
 impl Integrator {
     /// An integrator of `system`. Fails only for lack of memory.
     pub fn new(system: System) -> Result<Self, Failure> {
-        let (shape, roots) = (system.shape, system.state_switches.len());
+        let shape = system.shape;
         let mut it = Integrator {
             system: NonNull::from(Box::leak(Box::new(system))),
             context: null_mut(),
@@ -548,10 +533,6 @@ impl Integrator {
             ops.getnumconvfails = Some(solver_failures);
             check("CVodeSetNonlinearSolver", sys::CVodeSetNonlinearSolver(memory, it.solver))?;
             set_limits(memory)?;
-            if roots > 0 {
-                check("CVodeRootInit", sys::CVodeRootInit(memory, roots as c_int, Some(roots_callback)))?;
-                check("CVodeSetNoInactiveRootWarn", sys::CVodeSetNoInactiveRootWarn(memory))?;
-            }
         }
         Ok(it)
     }
@@ -568,19 +549,16 @@ impl Integrator {
         unsafe { (self.system.as_mut(), write(self.y)) }
     }
 
-    /// The current block: the last step's end, stop or root.
-    pub fn block(&self) -> &[f64] {
-        // SAFETY: `y` is owned and `&self` excludes writers.
-        unsafe { read(self.y) }
-    }
-
-    /// Begins anew at time `t` with the current block, and stops at `stop` if there is such a time.
-    pub fn restart(&mut self, t: f64, stop: Option<f64>) -> Result<(), Failure> {
+    /// Begins anew at time `t` with the current block, and stops at `stop` if there is such a time. Steps are no longer than
+    /// `longest`.
+    pub fn restart(&mut self, t: f64, stop: Option<f64>, longest: f64) -> Result<(), Failure> {
         self.collect_counts();
         self.parts().0.newton.reset();
         // SAFETY: memory and vectors are living objects of this integrator.
         unsafe {
             check("CVodeReInit", sys::CVodeReInit(self.memory, t, self.y))?;
+            // To CVODES 0 means no limit.
+            check("CVodeSetMaxStep", sys::CVodeSetMaxStep(self.memory, if longest.is_finite() { longest } else { 0.0 }))?;
             match stop {
                 Some(stop) => check("CVodeSetStopTime", sys::CVodeSetStopTime(self.memory, stop)),
                 None => check("CVodeClearStopTime", sys::CVodeClearStopTime(self.memory)),
@@ -590,7 +568,7 @@ impl Integrator {
 
     /// One internal step. `horizon` bounds the first step after a restart to a tenth of the way there.
     ///
-    /// The end is in [`Integrator::block`]. Panics where a kernel panicked.
+    /// The end is the block of [`Integrator::parts`]. Panics where a kernel panicked.
     pub fn step(&mut self, horizon: f64) -> Result<Step, Failure> {
         self.uncounted = true;
         let mut t = 0.0;
@@ -602,7 +580,6 @@ impl Integrator {
         }
         match flag {
             sys::CV_TSTOP_RETURN => Ok(Step::Stop(t)),
-            sys::CV_ROOT_RETURN => Ok(Step::Root(t)),
             flag => check("CVode", flag).map(|()| Step::Taken(t)),
         }
     }
@@ -616,12 +593,19 @@ impl Integrator {
         }
     }
 
-    /// For each state switch the direction of the root just found: 1 rising, -1 falling, 0 none.
-    pub fn root_directions(&mut self) -> Result<Vec<i32>, Failure> {
-        let mut found = vec![0; self.system().state_switches.len()];
-        // SAFETY: `found` has room for all root functions.
-        unsafe { check("CVodeGetRootInfo", sys::CVodeGetRootInfo(self.memory, found.as_mut_ptr()))? };
-        Ok(found)
+    /// The equations and the block at a time within the last step.
+    pub fn interpolated(&mut self, t: f64) -> Result<(&mut System, &[f64]), Failure> {
+        self.interpolate(t)?;
+        // SAFETY: system and output are owned, do not overlap, and `&mut self` excludes every other reference.
+        unsafe { Ok((self.system.as_mut(), read(self.output))) }
+    }
+
+    /// Goes back to a time within the last step: its block becomes the current one.
+    pub fn go_back(&mut self, t: f64) -> Result<(), Failure> {
+        self.interpolate(t)?;
+        // SAFETY: both vectors are owned and different; `&mut self` excludes every other reference.
+        unsafe { write(self.y).copy_from_slice(read(self.output)) };
+        Ok(())
     }
 
     /// The state whose weighted error estimate is largest in column 0, after a failed step.
@@ -635,14 +619,6 @@ impl Integrator {
             let error = read(self.output).iter().zip(read(self.y)).step_by(stride).map(|(e, w)| (e * w).abs());
             error.enumerate().filter(|(_, e)| *e > 0.0).max_by(|a, b| a.1.total_cmp(&b.1)).map(|(i, _)| i)
         }
-    }
-
-    /// Size of the last step, 0 before the first.
-    pub fn last_step(&self) -> f64 {
-        let mut h = 0.0;
-        // SAFETY: memory is a living object of this integrator.
-        unsafe { sys::CVodeGetLastStep(self.memory, &mut h) };
-        h
     }
 
     /// Adds CVODES' counters, which a restart clears, to ours.

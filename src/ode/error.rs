@@ -12,6 +12,12 @@ pub enum SimulationError {
     NonFinite { time: f64, what: String },
     #[error("the switching time of `{switch}` has no derivative at t = {time}: it only touches its threshold")]
     Grazing { time: f64, switch: String },
+    #[error("the algebraic rules or equilibria of fast reactions have no solution near the values at t = {time}")]
+    Invariant { time: f64 },
+    #[error("event `{event}` is executed again and again at t = {time}: its assignments trigger it anew")]
+    EventLoop { time: f64, event: String },
+    #[error("event `{event}` has a delay of {delay} at t = {time}, which is no length of time")]
+    Delay { time: f64, event: String, delay: f64 },
     #[error("{what} is not supported yet")]
     Unsupported { what: String },
     #[error("SUNDIALS `{function}` failed with flag {flag} at t = {time}")]

@@ -10,15 +10,23 @@
 //! To add a linear solver, edit `linear.rs`; an option of the integrator, `simulator::Options` and `cvodes::Integrator::new`.
 
 mod block;
+mod clock;
 mod cvodes;
 pub mod error;
+pub mod events;
 pub mod forward;
+mod history;
+mod invariant;
 mod linear;
 mod newton;
+mod roots;
+mod run;
 pub mod simulator;
 mod switch;
 mod system;
 
+pub use clock::Clock;
 pub use error::SimulationError;
+pub use events::Execution;
 pub use forward::cvodes_forward;
 pub use simulator::{Counts, Input, Options, Second, Simulator, Trajectory};

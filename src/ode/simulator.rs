@@ -1,11 +1,13 @@
 //! One simulator per thread: owns the integrator and all its memory, re-used without allocation.
 
 use super::SimulationError;
-use super::cvodes::{Failure, Integrator, Step};
-use super::switch::{self, Occurrence, near};
+use super::cvodes::{Failure, Integrator};
+use super::events::Execution;
+use super::run;
 use super::system::System;
+use crate::jit::Kernel;
 use crate::model::CompiledModel;
-use crate::model::compiled::{PeriodChange, Target};
+use crate::model::compiled::PeriodChange;
 use std::sync::Arc;
 use sundials_sys as flags;
 
@@ -16,15 +18,20 @@ pub struct Options {
     pub rtol: f64,
     /// Absolute tolerance of the states.
     pub atol: f64,
+    /// Whether the absolute tolerance is meant for states of the order of 1, and is smaller where all initial states are: in
+    /// units of the largest of them. (A model in mol per litre has states of 1e-9.)
+    pub scaled_atol: bool,
     /// Factor by which the tolerances of sensitivity columns are looser than the states'.
     pub sensitivity_factor: f64,
     /// Most steps between two output times.
     pub max_steps: usize,
+    /// Seed of the order in which simultaneous events of equal priority are executed.
+    pub seed: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { rtol: 1e-10, atol: 1e-12, sensitivity_factor: 10.0, max_steps: 100_000 }
+        Options { rtol: 1e-10, atol: 1e-12, scaled_atol: false, sensitivity_factor: 10.0, max_steps: 100_000, seed: 1 }
     }
 }
 
@@ -51,6 +58,8 @@ pub struct Input<'a> {
     pub parameters: &'a [f64],
     /// Changes at later times.
     pub changes: &'a [PeriodChange],
+    /// Delayed quantities at times before the start, as functions of (t, theta); see [`crate::model::compiled::CompiledExperiment`].
+    pub before: &'a [Kernel],
     /// Number ns of first-order directions.
     pub directions: usize,
     /// dx0/dxi: nx rows by ns columns, row-major.
@@ -108,6 +117,8 @@ pub struct Trajectory {
     pub parameter_seeds: Vec<Vec<f64>>,
     /// d2p/dxi2 (np by pairs) of each segment.
     pub parameter_second: Vec<Vec<f64>>,
+    /// The events that were executed, in order.
+    pub executions: Vec<Execution>,
 }
 
 impl Trajectory {
@@ -158,19 +169,7 @@ impl Simulator {
         let mut integrator = self.take_integrator(input.directions, pairs)?;
         let (system, y) = integrator.parts();
         system.start(input, y);
-        let mut run = Run {
-            integrator: &mut integrator,
-            trajectory: &mut self.trajectory,
-            spare: &mut self.spare,
-            input,
-            max_steps: self.options.max_steps,
-            last: times.last().copied().unwrap_or(input.start),
-            next: 0,
-            steps: 0,
-            stalled: (f64::NAN, 0),
-            restart_block: vec![],
-        };
-        let result = run.run();
+        let result = run::run(&mut integrator, &mut self.trajectory, &mut self.spare, input, &self.options);
         self.counts.add(&integrator.take_counts());
         self.counts.simulations += 1;
         self.integrators.push(integrator);
@@ -191,6 +190,7 @@ impl Simulator {
         t.columns = columns;
         t.blocks.clear();
         t.segment.clear();
+        t.executions.clear();
     }
 
     fn take_integrator(&mut self, directions: usize, pairs: usize) -> Result<Integrator, SimulationError> {
@@ -218,10 +218,14 @@ pub(super) fn check_input(model: &CompiledModel, input: &Input, times: &[f64]) -
         assert_eq!(second.states.len(), nx * second.pairs.len(), "second-order seeds of the states");
         assert_eq!(second.parameters.len(), np * second.pairs.len(), "second-order seeds of the parameters");
         assert!(second.pairs.iter().all(|&(k, l)| (k.max(l) as usize) < ns), "pairs of directions");
-        let mut functions = std::iter::once(&model.rhs).chain(input.changes.iter().map(|c| &c.function));
+        let events = model.events.iter().map(|e| &e.assignments.values);
+        let mut functions = std::iter::once(&model.rhs).chain(input.changes.iter().map(|c| &c.assignments.values)).chain(events);
         if !second.pairs.is_empty() && functions.any(|f| f.second.is_none()) {
             return unsupported("a second-order sensitivity of a model compiled without second derivatives");
         }
+    }
+    if ns > 0 && !model.delays.parameters.is_empty() {
+        return unsupported("a derivative of a delay differential equation");
     }
     if !input.start.is_finite() || times.iter().any(|t| !t.is_finite()) {
         return unsupported("a start or output time that is not a finite number");
@@ -251,303 +255,10 @@ pub(super) fn simulation_error(integrator: &mut Integrator, failure: Failure, ti
             let what = if bad.column == 0 { rate(bad.row) } else { format!("a derivative of {} by parameters", rate(bad.row)) };
             SimulationError::NonFinite { time: bad.time, what }
         }
-        (flags::CV_RTFUNC_FAIL, _) => SimulationError::NonFinite { time, what: "condition of a piecewise formula".into() },
         (flags::CV_ERR_FAILURE | flags::CV_CONV_FAILURE | flags::CV_REPTD_RHSFUNC_ERR, _) => {
             let state = integrator.worst_state().map(|i| model.states[i].clone());
             SimulationError::StepTooSmall { time, state }
         }
         (flag, _) => SimulationError::Solver { function: failure.function, flag, time },
     }
-}
-
-/// How an advance of the integrator ended.
-enum Event {
-    /// All outputs are written.
-    Done,
-    /// At the stop time.
-    Stop,
-    /// At roots of these state switches, with their values after.
-    Roots(Vec<(usize, bool)>),
-    /// The flags were put right and the integration must begin anew.
-    Restart,
-}
-
-/// One simulation.
-struct Run<'a> {
-    integrator: &'a mut Integrator,
-    trajectory: &'a mut Trajectory,
-    spare: &'a mut Vec<Vec<f64>>,
-    input: &'a Input<'a>,
-    max_steps: usize,
-    last: f64,
-    /// The next output.
-    next: usize,
-    /// Steps since the last output.
-    steps: usize,
-    /// Time of the last restart, and how many there were.
-    stalled: (f64, usize),
-    /// The block at the last restart.
-    restart_block: Vec<f64>,
-}
-
-impl Run<'_> {
-    fn run(&mut self) -> Result<(), SimulationError> {
-        let changes = self.input.changes;
-        let mut t = self.input.start;
-        let mut done = 0;
-        self.begin_segment();
-        while self.next < self.trajectory.times.len() {
-            while let Some(change) = changes.get(done).filter(|c| c.time <= t || near(c.time, t)) {
-                self.apply_change(change, t)?;
-                self.begin_segment();
-                done += 1;
-            }
-            let end = changes.get(done).map(|c| c.time).filter(|&e| e <= self.last || near(e, self.last));
-            t = self.period(t, end)?;
-        }
-        Ok(())
-    }
-
-    /// Integrates from `t` to `end`, or to the last output. Outputs at `end` are left for after the change there.
-    fn period(&mut self, mut t: f64, end: Option<f64>) -> Result<f64, SimulationError> {
-        let (system, y) = self.integrator.parts();
-        switch::set_flags(system, t, y, &[])?;
-        self.update_segment();
-        loop {
-            self.write_outputs_here(t);
-            if self.next == self.trajectory.times.len() {
-                return Ok(t);
-            }
-            let crossings = switch::crossings_after(self.integrator.parts().0, t);
-            let stop = crossings.iter().map(|c| c.0).chain(end).filter(|&s| s <= self.last || near(s, self.last)).reduce(f64::min);
-            let (reached, event) = self.advance(t, stop)?;
-            t = reached;
-            if let (Event::Stop | Event::Roots(_), Some(end)) = (&event, end)
-                && near(t, end)
-            {
-                return Ok(end);
-            }
-            let mut switches = match event {
-                Event::Done => return Ok(t),
-                Event::Restart => {
-                    self.update_or_begin_segment();
-                    continue;
-                }
-                Event::Stop => vec![],
-                Event::Roots(switches) => switches,
-            };
-            switches.extend(crossings.iter().filter(|c| near(c.0, t)).map(|&(_, j)| (j, !self.flag(j))));
-            let mut kept: Vec<usize> = switches.iter().map(|s| s.0).collect();
-            let step = self.integrator.last_step();
-            let span = self.last - self.input.start;
-            for (switch, value) in switches {
-                kept.retain(|&other| other != switch);
-                let (system, y) = self.integrator.parts();
-                switch::apply(system, y, &Occurrence { switch, value, time: t, step, span }, &kept)?;
-            }
-            self.update_or_begin_segment();
-        }
-    }
-
-    fn flag(&self, j: usize) -> bool {
-        let system = self.integrator.system();
-        system.parameters[system.model.switches[j].flag] != 0.0
-    }
-
-    /// Integrates from the current block at `t` until something happens.
-    fn advance(&mut self, t: f64, stop: Option<f64>) -> Result<(f64, Event), SimulationError> {
-        if self.integrator.system().shape.rows == 0 {
-            return self.advance_without_states(stop);
-        }
-        // Restarts that make no progress: the trajectory slides along a switch, or a bug; either must end.
-        self.stalled = if near(t, self.stalled.0) { (t, self.stalled.1 + 1) } else { (t, 1) };
-        if self.stalled.1 > 10 + 2 * self.integrator.system().model.switches.len() {
-            return Err(SimulationError::StepTooSmall { time: t, state: None });
-        }
-        let horizon = stop.unwrap_or(self.last);
-        let fail = |integrator: &mut Integrator, failure, time| Err(simulation_error(integrator, failure, time));
-        if let Err(failure) = self.integrator.restart(t, stop) {
-            return fail(self.integrator, failure, t);
-        }
-        let guards = !self.integrator.system().state_switches.is_empty();
-        if guards {
-            self.restart_block.clear();
-            self.restart_block.extend_from_slice(self.integrator.block());
-        }
-        let (mut now, mut first, mut idle) = (t, true, 0);
-        loop {
-            let step = match self.integrator.step(horizon) {
-                Ok(step) => step,
-                Err(failure) => return fail(self.integrator, failure, now),
-            };
-            self.steps += 1;
-            match step {
-                Step::Taken(reached) => {
-                    idle = if reached > now { 0 } else { idle + 1 };
-                    if idle > 10 {
-                        let state = self.integrator.worst_state().map(|i| self.integrator.system().model.states[i].clone());
-                        return Err(SimulationError::StepTooSmall { time: now, state });
-                    }
-                    now = reached;
-                    if guards {
-                        let wrong = switch::contradictions(self.integrator.system());
-                        if !wrong.is_empty() {
-                            // A root function that was 0 has left it to the side that its derivative did not tell.
-                            if !first {
-                                self.write_outputs_until(now, true)?;
-                            }
-                            let (system, y) = self.integrator.parts();
-                            if first {
-                                y.copy_from_slice(&self.restart_block);
-                            }
-                            for j in wrong {
-                                let flag = system.model.switches[j].flag;
-                                system.parameters[flag] = 1.0 - system.parameters[flag];
-                            }
-                            return Ok((if first { t } else { now }, Event::Restart));
-                        }
-                    }
-                    first = false;
-                    self.write_outputs_until(now, true)?;
-                    if self.next == self.trajectory.times.len() {
-                        return Ok((now, Event::Done));
-                    }
-                }
-                Step::Stop(reached) => {
-                    self.write_outputs_until(reached, false)?;
-                    return Ok((reached, Event::Stop));
-                }
-                Step::Root(reached) => {
-                    self.write_outputs_until(reached, false)?;
-                    if self.next == self.trajectory.times.len() {
-                        return Ok((reached, Event::Done));
-                    }
-                    let directions = match self.integrator.root_directions() {
-                        Ok(directions) => directions,
-                        Err(failure) => return fail(self.integrator, failure, reached),
-                    };
-                    let found = self.integrator.system().state_switches.iter().zip(directions).filter(|(_, d)| *d != 0);
-                    let switches = found.map(|(&j, d)| (j as usize, d > 0)).collect();
-                    return Ok((reached, Event::Roots(switches)));
-                }
-            }
-            if self.steps >= self.max_steps {
-                return Err(SimulationError::StepLimit { time: now, steps: self.steps });
-            }
-        }
-    }
-
-    /// Without states there is nothing to integrate: outputs and parameters change only at switches.
-    fn advance_without_states(&mut self, stop: Option<f64>) -> Result<(f64, Event), SimulationError> {
-        let end = stop.unwrap_or(self.last);
-        while let Some(&time) = self.trajectory.times.get(self.next) {
-            if stop.is_some_and(|s| time >= s || near(time, s)) {
-                break;
-            }
-            if !self.integrator.system().state_switches.is_empty() {
-                // Conditions on time alone that are not affine: their flags matter only where they are looked at.
-                let (system, y) = self.integrator.parts();
-                switch::set_flags(system, time, y, &[])?;
-                self.update_or_begin_segment();
-            }
-            self.write_outputs_here(time);
-        }
-        Ok((end, if stop.is_some() { Event::Stop } else { Event::Done }))
-    }
-
-    /// Starts a segment of the trajectory with the current parameters and seeds.
-    fn begin_segment(&mut self) {
-        let system = self.integrator.system();
-        let mut copy = |values: &[f64]| {
-            let mut v = self.spare.pop().unwrap_or_default();
-            v.clear();
-            v.extend_from_slice(values);
-            v
-        };
-        self.trajectory.parameters.push(copy(&system.parameters));
-        self.trajectory.parameter_seeds.push(copy(&system.seeds));
-        self.trajectory.parameter_second.push(copy(&system.seeds_second));
-    }
-
-    /// Brings the parameters of the current segment up to date.
-    fn update_segment(&mut self) {
-        if let Some(last) = self.trajectory.parameters.last_mut() {
-            last.copy_from_slice(&self.integrator.system().parameters);
-        }
-    }
-
-    /// After a switch: a new segment, unless the current one has no output yet.
-    fn update_or_begin_segment(&mut self) {
-        let current = self.trajectory.parameters.len() - 1;
-        if self.trajectory.segment.last() == Some(&current) {
-            self.begin_segment();
-        } else {
-            self.update_segment();
-        }
-    }
-
-    /// Writes the outputs at the current block's time.
-    fn write_outputs_here(&mut self, t: f64) {
-        while self.trajectory.times.get(self.next).is_some_and(|&time| time <= t || near(time, t)) {
-            write(self.trajectory, self.integrator.block(), self.integrator.system().shape.stride);
-            self.next += 1;
-            self.steps = 0;
-        }
-    }
-
-    /// Writes the outputs that lie before `t` in the last step, and at `t` if `inclusive`.
-    fn write_outputs_until(&mut self, t: f64, inclusive: bool) -> Result<(), SimulationError> {
-        while let Some(&time) = self.trajectory.times.get(self.next) {
-            if time > t || (!inclusive && near(time, t)) {
-                break;
-            }
-            let stride = self.integrator.system().shape.stride;
-            match self.integrator.interpolate(time) {
-                Ok(block) => write(self.trajectory, block, stride),
-                Err(failure) => return Err(simulation_error(self.integrator, failure, time)),
-            }
-            self.next += 1;
-            self.steps = 0;
-        }
-        Ok(())
-    }
-
-    /// Applies the change of a period to states, parameters and their sensitivities. All of it is computed from the values before.
-    fn apply_change(&mut self, change: &PeriodChange, t: f64) -> Result<(), SimulationError> {
-        let (system, y) = self.integrator.parts();
-        let (columns, stride, ns, pairs) = (system.shape.columns, system.shape.stride, system.directions, system.pairs.len());
-        assert_eq!(change.targets.len(), change.function.value.outputs(), "targets of a change");
-        let mut rows = self.spare.pop().unwrap_or_default();
-        rows.clear();
-        rows.resize(change.targets.len() * columns, 0.0);
-        system.differentiate(&change.function, t, y, &mut rows);
-        for (target, row) in change.targets.iter().zip(rows.chunks_exact(columns)) {
-            let name = match *target {
-                Target::State(i) => {
-                    y[i * stride..][..columns].copy_from_slice(row);
-                    &system.model.states[i]
-                }
-                Target::Parameter(b) => {
-                    system.parameters[b] = row[0];
-                    system.seeds[b * ns..][..ns].copy_from_slice(&row[1..1 + ns]);
-                    system.seeds_second[b * pairs..][..pairs].copy_from_slice(&row[1 + ns..]);
-                    &system.model.parameters[b]
-                }
-            };
-            if matches!(target, Target::State(_)) && row.iter().any(|v| !v.is_finite()) {
-                return Err(SimulationError::NonFinite { time: t, what: format!("new value of {name}") });
-            }
-        }
-        self.spare.push(rows);
-        system.seeds_changed();
-        Ok(())
-    }
-}
-
-/// Appends a block without its padding.
-fn write(trajectory: &mut Trajectory, block: &[f64], stride: usize) {
-    for row in block.chunks_exact(stride) {
-        trajectory.blocks.extend_from_slice(&row[..trajectory.columns]);
-    }
-    trajectory.segment.push(trajectory.parameters.len() - 1);
 }

@@ -9,6 +9,8 @@
 //! The equations of each order are linear in its own columns, with the same matrix J. `newton.rs` makes use of that.
 
 use super::block::{self, Shape};
+use super::clock::Clock;
+use super::history::{self, History};
 use super::linear::DenseLu;
 use super::newton::Memory;
 use super::simulator::{Input, Options};
@@ -101,6 +103,10 @@ pub struct System {
     pub state_switches: Vec<u32>,
     /// Values of all root functions at the last evaluation.
     pub roots: Vec<f64>,
+    /// Derivatives of the time to which the block is carried, see `clock.rs`.
+    pub clock: Clock,
+    /// The past, where the model has delays.
+    pub history: History,
     /// The last number that was not finite, until cleared.
     pub not_finite: Option<NotFinite>,
     /// A panic of a callback on its way through the integrator.
@@ -110,6 +116,8 @@ pub struct System {
 
     rtol: f64,
     atol: f64,
+    given_atol: f64,
+    scaled_atol: bool,
     weight_factors: Vec<f64>,
 
     /// Memory of Newton's method.
@@ -203,11 +211,15 @@ impl System {
             seeds_second: vec![0.0; np * pairs],
             state_switches: (0..model.switches.len() as u32).filter(|&j| !model.switches[j as usize].explicit_time).collect(),
             roots: vec![0.0; model.switches.len()],
+            clock: Clock::fixed(directions, pairs),
+            history: History::default(),
             not_finite: None,
             panic: None,
             scratch: Scratch::default(),
             rtol: options.rtol,
             atol: options.atol,
+            given_atol: options.atol,
+            scaled_atol: options.scaled_atol,
             weight_factors,
             x: vec![0.0; nx],
             f: vec![0.0; nx],
@@ -253,7 +265,14 @@ impl System {
                 row[1 + ns..1 + ns + np].copy_from_slice(&second.states[i * np..(i + 1) * np]);
             }
         }
+        self.atol = self.given_atol;
+        if self.scaled_atol {
+            let largest = input.states.iter().fold(0.0_f64, |m, x| m.max(x.abs()));
+            self.atol *= if largest > 0.0 && largest < 1.0 { largest } else { 1.0 };
+        }
         self.not_finite = None;
+        self.clock = Clock::fixed(ns, np);
+        self.history = History::default();
         self.seeds_changed();
     }
 
@@ -295,6 +314,7 @@ impl System {
     #[inline(always)]
     pub(super) fn evaluate_states(&mut self, t: f64, x: &[f64]) -> bool {
         self.evaluations[0] += 1;
+        self.refresh_delays(t, x);
         self.model.rhs.value.call([&[t][..], x, &self.parameters, &[]], &mut self.f, &mut self.scratch);
         if let Some(row) = self.f.iter().position(|v| !v.is_finite()) {
             self.not_finite = Some(NotFinite { time: t, row, column: 0 });
@@ -452,17 +472,34 @@ impl System {
         block::weights(y, w, self.rtol, self.atol, &self.weight_factors);
     }
 
-    /// Evaluates all root functions at a block into `roots`. Returns false if one is not a number.
-    pub fn evaluate_roots(&mut self, t: f64, y: &[f64]) -> bool {
+    /// Brings delayed values up to date, where the model has any.
+    #[inline(always)]
+    pub fn refresh_delays(&mut self, t: f64, x: &[f64]) {
+        if !self.model.delays.parameters.is_empty() {
+            history::refresh(self, t, x);
+        }
+    }
+
+    /// Column 0 of a block into `x`, and delayed values to match.
+    fn gather_all(&mut self, t: f64, y: &[f64]) {
         self.gather_states(y);
+        if !self.model.delays.parameters.is_empty() {
+            let x = std::mem::take(&mut self.x);
+            history::refresh(self, t, &x);
+            self.x = x;
+        }
+    }
+
+    /// Evaluates all root functions at a block into `roots`.
+    pub fn evaluate_roots(&mut self, t: f64, y: &[f64]) {
+        self.gather_all(t, y);
         let inputs = [&[t][..], &self.x, &self.parameters, &[]];
         self.model.roots.value.call(inputs, &mut self.roots, &mut self.scratch);
-        !self.roots.iter().any(|g| g.is_nan())
     }
 
     /// f(t, x, p) with x from column 0 of a block.
     pub fn states_rhs(&mut self, t: f64, y: &[f64], f: &mut [f64]) {
-        self.gather_states(y);
+        self.gather_all(t, y);
         let inputs = [&[t][..], &self.x, &self.parameters, &[]];
         self.model.rhs.value.call(inputs, f, &mut self.scratch);
     }
@@ -485,21 +522,27 @@ impl System {
         &self.x
     }
 
-    /// Component `z` of u_k = (s_k, v_k).
+    /// Component `z` of u_k = (s_k, v_k, tau_k).
     #[inline(always)]
     pub fn direction(&self, y: &[f64], z: usize, k: usize) -> f64 {
         let nx = self.shape.rows;
-        if z < nx { y[z * self.shape.stride + 1 + k] } else { self.seeds[(z - nx) * self.directions + k] }
+        if z < nx {
+            y[z * self.shape.stride + 1 + k]
+        } else if z < nx + self.parameters.len() {
+            self.seeds[(z - nx) * self.directions + k]
+        } else {
+            self.clock.first[k]
+        }
     }
 
     /// Directional derivatives of every output of `function` along the columns of block `y`: its values in column 0 of
     /// `out` (outputs by `columns`, not padded), first and second derivatives in the others.
     ///
-    /// This is the chain rule for a function evaluated at a fixed time; it serves the changes between periods.
+    /// This is the chain rule for a function evaluated at the time whose derivatives stand in `clock`.
     pub fn differentiate(&mut self, function: &Function, t: f64, y: &[f64], out: &mut [f64]) {
         let (nx, stride, ns, columns) = (self.shape.rows, self.shape.stride, self.directions, self.shape.columns);
         let np = self.parameters.len();
-        self.gather_states(y);
+        self.gather_all(t, y);
         let inputs = [&[t][..], &self.x, &self.parameters, &[]];
         let mut values = std::mem::take(&mut self.work);
         values.resize(function.value.outputs(), 0.0);
@@ -535,12 +578,20 @@ impl System {
                 row[1 + ns + m] += g * self.seeds_second[b * pairs + m];
             }
         }
+        if self.clock.first.iter().chain(&self.clock.second).any(|v| *v != 0.0) {
+            values.resize(function.dt.outputs(), 0.0);
+            function.dt.call(inputs, &mut values, &mut self.scratch);
+            for (row, g) in out.chunks_exact_mut(columns).zip(&values) {
+                row[1..1 + ns].iter_mut().zip(&self.clock.first).for_each(|(v, tau)| *v += g * tau);
+                row[1 + ns..].iter_mut().zip(&self.clock.second).for_each(|(v, tau)| *v += g * tau);
+            }
+        }
         if let (true, Some(tensor)) = (pairs > 0, &function.second) {
             values.resize(tensor.kernel.outputs(), 0.0);
             tensor.kernel.call(inputs, &mut values, &mut self.scratch);
             for (&[o, a, b], &h) in tensor.entries.iter().zip(&values) {
                 let (a, b) = (a as usize, b as usize);
-                if b >= nx + np {
+                if b > nx + np {
                     continue;
                 }
                 for (m, &(k, l)) in self.pairs.iter().enumerate() {

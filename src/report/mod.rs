@@ -4,6 +4,8 @@
 //! terminal, JSON), `tables` (tab-separated values), `page` (HTML by `page.html`), which asks `waterfall`, `trace`,
 //! `parameters`, `fits`, `residuals` and `etas` for figures; these place marks through `axis` (scales and ticks) and write them through `svg`.
 //!
+//! `time_course` draws the simulation of a bare model, as a picture of its own.
+//!
 //! To add a figure: a file that returns SVG text, a `Figure` in `page` with its question, reading aid and table.
 
 pub mod axis;
@@ -16,6 +18,7 @@ mod residuals;
 mod summary;
 pub mod svg;
 mod tables;
+pub mod time_course;
 mod trace;
 mod waterfall;
 

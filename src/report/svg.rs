@@ -173,6 +173,17 @@ impl Svg {
         )
     }
 
+    /// The figure as a file of its own: with its colours and a white ground. `style` is CSS for the classes.
+    pub fn finish_alone(self, title: &str, style: &str) -> String {
+        let (width, height) = (number(self.width), number(self.height));
+        let ground = format!("<style>{style}</style>\n<rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n");
+        Svg { body: ground + &self.body, ..self }.finish(title).replacen(
+            "viewBox",
+            &format!("width=\"{width}\" height=\"{height}\" viewBox"),
+            1,
+        )
+    }
+
     fn raw_path(&mut self, class: &str, data: &str) {
         if !data.is_empty() {
             let _ = writeln!(self.body, r#"<path class="{class}" d="{data}"/>"#);

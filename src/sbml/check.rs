@@ -1,6 +1,7 @@
 //! What must hold between the parts of a model: identifiers, references, and what may set a variable. One function per
 //! rule; the numbers in the comments are those of the validation rules in the SBML specifications.
 
+use super::determination;
 use super::model::{Model, SpeciesReference};
 use super::read::{Draft, Mention, Target, TargetKind};
 use super::xml::Reader;
@@ -56,6 +57,7 @@ pub(super) fn check(reader: &mut Reader<'_>, draft: &Draft) {
     stoichiometries(reader, draft);
     formulas(reader, draft, &names);
     recursion(reader, &draft.model);
+    determination::check(reader, &draft.model);
 }
 
 /// Identifiers are unique in the model (10301), those of local parameters in their kinetic law (10303).
@@ -212,12 +214,10 @@ fn conversion_factors(reader: &mut Reader<'_>, draft: &Draft) {
         if parameter.is_some_and(|p| p.constant) {
             continue;
         }
-        let (lack, label) =
-            if parameter.is_some() { ("constant", "expected a constant parameter") } else { ("a parameter", "no parameter has this id") };
-        let mut diagnostic = Diagnostic::error("S0115", format!("the conversion factor `{name}` of {by} is not {lack}")).at(span, label);
-        diagnostic = match parameter {
-            Some(parameter) => diagnostic.also(&parameter.span, "declared here"),
-            None => diagnostic.suggest(name, draft.model.parameters.iter().map(|p| p.id.as_str())),
+        let diagnostic = Diagnostic::error("S0115", format!("the conversion factor `{name}` of {by} is not a constant parameter"));
+        let diagnostic = match parameter {
+            Some(parameter) => diagnostic.at(span, "expected a constant parameter").also(&parameter.span, "declared here"),
+            None => diagnostic.at(span, "no parameter has this id").suggest(name, draft.model.parameters.iter().map(|p| p.id.as_str())),
         };
         reader.push(diagnostic);
     }

@@ -2,7 +2,8 @@
 //!
 //! [`read`] turns the text of a document of level 1 version 1 to level 3 version 2 into a [`Model`]. `xml` gives access to
 //! elements and attributes with their places, `mathml` (level 1: `infix`) makes formulas, `check` looks at what must hold
-//! between the parts. To add a construct, edit `model.rs` and `read.rs`, and take it from the list of unsupported ones in
+//! between the parts. [`lint`] says more about a model than reading it needs, above all about units (`units`, `unit_check`).
+//! To add a construct, edit `model.rs` and `read.rs`, and take it from the list of unsupported ones in
 //! `xml.rs`.
 //!
 //! | Code | Meaning |
@@ -34,6 +35,13 @@
 //! | S0113 | An event sets what an assignment rule sets. |
 //! | S0114 | An event sets a variable twice. |
 //! | S0115 | A conversion factor is not a constant parameter. |
+//! | S0116 | An algebraic rule has no variable left to determine: there are too many equations. |
+//! | S0117 | Definitions need each other in a circle. |
+//! | S0118 | A unit is not defined. |
+//! | S0119 | A unit is defined twice. |
+//! | S0120 | An attribute names a compartment or type that does not exist. |
+//! | S0121 | A reaction has neither reactants nor products. |
+//! | S0122 | The delay of an event is negative. |
 //! | S0201 | An element cannot stand in a formula. |
 //! | S0202 | An operator has a wrong number of arguments. |
 //! | S0203 | A `cn` does not hold a number. |
@@ -42,6 +50,12 @@
 //! | S0206 | A `ci` does not hold an identifier. |
 //! | S0207 | A formula is built wrongly: an element is empty, doubled or out of place. |
 //! | S0208 | A formula string of level 1 cannot be read. |
+//! | S0301 | Warning: units in a formula do not go together. |
+//! | S0302 | Warning: a formula has another unit than what it sets. |
+//! | S0401 | An objective or flux bound refers to an unknown reaction. |
+//! | S0402 | A flux bound is not a parameter. |
+//! | S0403 | An attribute of package fbc holds an unknown word. |
+//! | S0404 | The active objective does not exist. |
 //! | S0501 | A submodel or external model definition refers to an unknown model. |
 //! | S0502 | A model contains itself. |
 //! | S0503 | The file of an external model definition cannot be read. |
@@ -50,14 +64,13 @@
 //! | S0506 | A reference goes on in something that is not a submodel. |
 //! | S0507 | A model has too many submodels. |
 //! | S0508 | Something in a submodel is replaced by two things. |
-//! | S0401 | An objective or flux bound refers to an unknown reaction. |
-//! | S0402 | A flux bound is not a parameter. |
-//! | S0403 | An attribute of package fbc holds an unknown word. |
-//! | S0404 | The active objective does not exist. |
 //! | S0802 | Note: a package that does not change the meaning of the model is ignored. |
 //! | S0803 | Warning: an attribute is unknown and ignored. |
 //! | S0804 | Warning: a rule, kinetic law or function without formula is ignored. |
 //! | S0805 | Warning: a stoichiometry is missing and taken as 1. |
+//! | S0806 | Warning: a rate depends on a species that the reaction does not list. |
+//! | S0807 | Note: a local parameter hides something of the same name. |
+//! | S0808 | Warning: the trigger of an event is constant. |
 //! | S0905 | Not supported yet: packages that change the meaning of the model. |
 //! | S0906 | Not supported yet: user-defined constraints and quadratic objectives of package fbc. |
 
@@ -65,13 +78,20 @@ mod check;
 mod comp;
 mod comp_files;
 mod comp_names;
+mod determination;
 mod fbc;
 mod infix;
+mod lint;
 mod mathml;
 pub mod model;
 mod read;
+mod unit;
+mod unit_check;
+mod units;
 mod xml;
 
 pub use comp_files::{Load, beside};
+pub use determination::determined_by_algebraic_rules;
+pub use lint::lint;
 pub use model::*;
 pub use read::{read, read_with};

@@ -11,7 +11,8 @@ use super::model::{
 };
 use super::xml::{Element, Reader, Unsupported};
 use crate::diag::{Diagnostic, Diagnostics, Severity, Source, Span};
-use crate::expr::Ast;
+use crate::expr::{Ast, AstKind};
+use rustc_hash::FxHashSet;
 
 /// Namespaces of the core: level, version, URI. Both versions of level 1 share one.
 const CORE: [(u32, u32, &str); 9] = [
@@ -322,14 +323,21 @@ pub(super) fn model(reader: &mut Reader<'_>, node: Element<'_>) -> Draft {
     draft
 }
 
-/// Level 1 has no attribute `constant`: what no rule sets is constant.
+/// Level 1 has no attribute `constant`: what no rule sets is constant, unless an algebraic rule may determine it.
 fn fill_in_constancy(draft: &mut Draft) {
-    let is_target = |id: &str| draft.targets.iter().any(|target| target.name == id);
+    let mut variable: FxHashSet<&str> = draft.targets.iter().map(|target| target.name.as_str()).collect();
+    for rule in &draft.model.algebraic_rules {
+        rule.formula.walk(&mut |node| {
+            if let AstKind::Name(name) = &node.kind {
+                variable.insert(name);
+            }
+        });
+    }
     for compartment in &mut draft.model.compartments {
-        compartment.constant = !is_target(&compartment.id);
+        compartment.constant = !variable.contains(compartment.id.as_str());
     }
     for parameter in &mut draft.model.parameters {
-        parameter.constant = !is_target(&parameter.id);
+        parameter.constant = !variable.contains(parameter.id.as_str());
     }
 }
 

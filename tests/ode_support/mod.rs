@@ -4,7 +4,9 @@
 use mixode::expr::{self, AstKind, ExprId, Graph, SymbolId};
 use mixode::jit::{Backend, Kernel, Layout, compile};
 use mixode::model::CompiledModel;
-use mixode::model::compiled::{Function, PeriodChange, SparseKernel, Switch, Target, TensorKernel, array};
+use mixode::model::compiled::{
+    Assignments, Delays, Function, Invariants, PeriodChange, SparseKernel, Switch, SwitchKind, Target, TensorKernel, array,
+};
 use mixode::ode::{Input, Second};
 use std::sync::Arc;
 
@@ -75,7 +77,8 @@ impl Symbols {
         let dx = self.sparse(&outputs, &states);
         let dp = self.sparse(&outputs, &parameters);
         let dt: Vec<ExprId> = outputs.iter().map(|&e| self.graph.derivative(e, self.time)).collect();
-        let z: Vec<SymbolId> = states.into_iter().chain(parameters).collect();
+        // These functions have no placeholders, so time comes after the parameters.
+        let z: Vec<SymbolId> = states.into_iter().chain(parameters).chain([self.time]).collect();
         let (mut entries, mut values) = (vec![], vec![]);
         for (i, &e) in outputs.iter().enumerate() {
             for a in 0..z.len() {
@@ -107,7 +110,8 @@ pub fn model(states: &[(&str, &str)], parameters: &[&str], switches: &[(&str, &s
         .map(|(flag, _, explicit)| Switch {
             flag: parameters.iter().position(|p| p == flag).unwrap(),
             explicit_time: *explicit,
-            true_when_equal: false,
+            curved_in_time: false,
+            kind: SwitchKind::Comparison([false, false, true]),
         })
         .collect();
     Arc::new(CompiledModel {
@@ -117,6 +121,17 @@ pub fn model(states: &[(&str, &str)], parameters: &[&str], switches: &[(&str, &s
         rhs,
         switches,
         roots,
+        events: vec![],
+        triggers: symbols.kernel(&[]),
+        invariants: Invariants {
+            residuals: symbols.function(&[]),
+            places: vec![],
+            directions: symbols.kernel(&[]),
+            directions_vary: false,
+            positive: vec![],
+        },
+        delays: Delays { parameters: vec![], values: vec![], delays: vec![] },
+        constraints: symbols.kernel(&[]),
         observables: vec![],
         experiments: vec![],
     })
@@ -127,7 +142,8 @@ pub fn change(model: &CompiledModel, time: f64, changes: &[(Target, &str)]) -> P
     let parameters: Vec<&str> = model.parameters.iter().map(String::as_str).collect();
     let formulas: Vec<&str> = changes.iter().map(|c| c.1).collect();
     let function = Symbols::new(&states, &parameters).function(&formulas);
-    PeriodChange { time, targets: changes.iter().map(|c| c.0).collect(), function }
+    let targets = changes.iter().map(|c| c.0).collect();
+    PeriodChange { time, assignments: Assignments { targets, values: function, volumes: None } }
 }
 
 /// The seeds of a simulation whose directions are logarithms of some parameters, or the parameters themselves, with initial
@@ -196,6 +212,7 @@ impl Start {
             states: &self.states,
             parameters: &self.parameters,
             changes,
+            before: &[],
             directions: self.directions,
             state_seeds: &self.state_seeds,
             parameter_seeds: &self.parameter_seeds,

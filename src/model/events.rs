@@ -1,0 +1,81 @@
+//! Events, and the changes that the periods of an experiment make.
+
+use super::build::{Builder, Origin, Scope, Stage, amount_name};
+use super::compiled::Target;
+use super::entities::Kind;
+use super::system::{AssignmentFormulas, Change, EventFormula};
+use crate::expr::ExprId;
+use crate::petab;
+use rustc_hash::FxHashMap;
+
+impl<'a> Builder<'a> {
+    /// Lowers all events.
+    pub(super) fn lower_events(&mut self) -> Vec<EventFormula> {
+        let model = self.model;
+        let mut events = Vec::new();
+        for (number, event) in model.events.iter().enumerate() {
+            let mut lower = |ast: &Option<crate::expr::Ast>| ast.as_ref().and_then(|a| self.lower_sbml(a, &event.span, Stage::Running));
+            let (delay, priority) = (lower(&event.delay), lower(&event.priority));
+            let Some(trigger) = self.lower_sbml(&event.trigger, &event.span, Stage::Running) else { continue };
+            let mut assigned = Vec::new();
+            for assignment in &event.assignments {
+                if let Some(value) = self.lower_sbml(&assignment.formula, &assignment.span, Stage::Running) {
+                    assigned.push((assignment.variable.as_str(), value));
+                }
+            }
+            let assignments = self.assignments(&assigned);
+            events.push(EventFormula {
+                id: event.id.clone().unwrap_or_else(|| format!("<event {}>", number + 1)),
+                trigger,
+                initial_value: event.initial_value,
+                persistent: event.persistent,
+                delay,
+                priority,
+                values_from_trigger_time: event.values_from_trigger_time,
+                assignments,
+            });
+        }
+        events
+    }
+
+    /// What simultaneous assignments set of the system. What algebraic rules determine cannot be set.
+    ///
+    /// A concentration is that in the compartment as it is before the assignments, also where they set its size.
+    fn assignments(&mut self, assigned: &[(&str, ExprId)]) -> AssignmentFormulas {
+        let mut result = AssignmentFormulas::default();
+        let one = self.graph.constant(1.0);
+        let mut volumes = Vec::new();
+        for (id, value) in assigned {
+            let target = match self.kinds.get(id) {
+                Some(Kind::State(i)) => Some(Target::State(*i)),
+                Some(Kind::Parameter) | None => self.parameters.get_index_of(&self.symbol_name(id)).map(Target::Parameter),
+                Some(_) => None,
+            };
+            let Some(target) = target else { continue };
+            let compartment = self.species.get(id).filter(|_| self.amounts.contains_key(&amount_name(id))).map(|s| s.compartment.as_str());
+            volumes.push(compartment.and_then(|c| self.entity(c, None)).unwrap_or(one));
+            result.targets.push(target);
+            result.values.push(*value);
+        }
+        result.volumes = volumes.iter().any(|v| *v != one).then_some(volumes);
+        result
+    }
+
+    /// Lowers the changes of later periods.
+    pub(super) fn lower_changes(&mut self, periods: &'a [petab::Period]) -> Vec<Change> {
+        let nothing = FxHashMap::default();
+        let mut changes = Vec::new();
+        for period in periods {
+            let mut assigned = Vec::new();
+            for c in &period.changes {
+                let scope = Scope { origin: Origin::Petab(&c.value.span), local: &nothing, only_local: false, stage: Stage::Running };
+                if let Some(value) = self.lower(&c.value.ast, scope) {
+                    assigned.push((c.target.as_str(), value));
+                }
+            }
+            let assignments = self.assignments(&assigned);
+            changes.push(Change { time: period.time, assignments });
+        }
+        changes
+    }
+}

@@ -1,0 +1,308 @@
+//! One simulation, from moment to moment.
+
+use super::SimulationError;
+use super::cvodes::{Integrator, Step};
+use super::events::{Agenda, assign};
+use super::history;
+use super::invariant;
+use super::roots::RootFinder;
+use super::simulator::{Input, Options, Trajectory, simulation_error};
+use super::switch::{Crossing, explicit_crossings, near};
+use super::system::System;
+use crate::model::compiled::PeriodChange;
+
+/// A root function that bends in time is looked at at least this often in a simulation.
+const LOOKS: f64 = 200.0;
+
+/// How an advance of the integrator ended.
+enum Advance {
+    /// All outputs are written.
+    Done,
+    /// At the stop time.
+    Stop(f64),
+    /// Where root functions cross 0.
+    Roots(f64, Vec<Crossing>),
+}
+
+/// The trajectory that is being written.
+struct Output<'a> {
+    trajectory: &'a mut Trajectory,
+    spare: &'a mut Vec<Vec<f64>>,
+    /// The next output.
+    next: usize,
+    /// Steps since the last output.
+    steps: usize,
+}
+
+struct Run<'a> {
+    integrator: &'a mut Integrator,
+    output: Output<'a>,
+    input: &'a Input<'a>,
+    agenda: Agenda,
+    finder: RootFinder,
+    max_steps: usize,
+    last: f64,
+    /// Time of the last restart, and how many there were.
+    stalled: (f64, usize),
+}
+
+/// Runs the simulation whose start the integrator holds, and fills the trajectory, which has its output times.
+pub fn run(
+    integrator: &mut Integrator,
+    trajectory: &mut Trajectory,
+    spare: &mut Vec<Vec<f64>>,
+    input: &Input,
+    options: &Options,
+) -> Result<(), SimulationError> {
+    let agenda = Agenda::new(integrator.system(), options.seed);
+    let last = trajectory.times.last().copied().unwrap_or(input.start);
+    let (finder, stalled, max_steps) = (RootFinder::default(), (f64::NAN, 0), options.max_steps);
+    let output = Output { trajectory, spare, next: 0, steps: 0 };
+    let mut run = Run { integrator, output, input, agenda, finder, max_steps, last, stalled };
+    let result = run.run();
+    run.output.trajectory.executions = std::mem::take(&mut run.agenda.executions);
+    result
+}
+
+impl Run<'_> {
+    fn run(&mut self) -> Result<(), SimulationError> {
+        let changes = self.input.changes;
+        let mut t = self.input.start;
+        let mut done = 0;
+        self.output.begin_segment(self.integrator.system());
+        let (system, y) = self.integrator.parts();
+        let with_delays = !system.model.delays.parameters.is_empty();
+        if with_delays {
+            history::start(system, t, y, self.input.before);
+        }
+        invariant::project(system, t, y)?;
+        let mut crossings = vec![];
+        let mut moving = false;
+        loop {
+            let mut jumped = false;
+            while let Some(change) = changes.get(done).filter(|c| c.time <= t || near(c.time, t)) {
+                self.apply_change(change, t)?;
+                done += 1;
+                (moving, jumped) = (false, true);
+            }
+            let span = self.last - self.input.start;
+            let (system, y) = self.integrator.parts();
+            let output = &mut self.output;
+            let mut observe = |system: &mut System, y: &[f64]| output.write_here(system, y, t);
+            jumped |= self.agenda.settle(system, y, t, std::mem::take(&mut crossings), moving, span, &mut observe)?;
+            if with_delays {
+                history::begin(system, t, y, jumped || t == self.input.start);
+            }
+            self.output.update_or_begin_segment(self.integrator.system());
+            if self.output.is_complete() {
+                return Ok(());
+            }
+            let system = self.integrator.parts().0;
+            let mut explicit = explicit_crossings(system);
+            explicit.retain(|c| c.0 > t && !near(c.0, t));
+            let stops = (explicit.iter().map(|c| c.0))
+                .chain(changes.get(done).map(|c| c.time))
+                .chain(self.agenda.next().map(|time| time.max(t)))
+                .chain(history::next_kink(system, t));
+            let stop = stops.filter(|&s| s <= self.last || near(s, self.last)).reduce(f64::min);
+            match self.advance(t, stop)? {
+                Advance::Done => return Ok(()),
+                Advance::Stop(time) => t = time,
+                Advance::Roots(time, found) => (t, crossings) = (time, found),
+            }
+            crossings.extend(explicit.iter().filter(|c| near(c.0, t)).map(|&(_, switch, direction)| Crossing {
+                switch,
+                value: 0.0,
+                direction,
+            }));
+            moving = true;
+        }
+    }
+
+    /// Integrates from the current block at `t` until something happens.
+    fn advance(&mut self, t: f64, stop: Option<f64>) -> Result<Advance, SimulationError> {
+        if self.integrator.system().shape.rows == 0 {
+            return self.advance_without_states(stop);
+        }
+        // Restarts that make no progress: the trajectory slides along a switch, or a bug; either must end.
+        self.stalled = if near(t, self.stalled.0) { (t, self.stalled.1 + 1) } else { (t, 1) };
+        if self.stalled.1 > 10 + 2 * self.integrator.system().model.switches.len() {
+            return Err(SimulationError::StepTooSmall { time: t, state: None });
+        }
+        if let Some(stop) = stop.filter(|&s| s <= t || near(s, t)) {
+            return Ok(Advance::Stop(stop.max(t)));
+        }
+        let horizon = stop.unwrap_or(self.last);
+        let fail = |integrator: &mut Integrator, failure, time| Err(simulation_error(integrator, failure, time));
+        let longest = self.longest_step(t);
+        if let Err(failure) = self.integrator.restart(t, stop, longest) {
+            return fail(self.integrator, failure, t);
+        }
+        let watches = !self.integrator.system().state_switches.is_empty();
+        let with_delays = !self.integrator.system().model.delays.parameters.is_empty();
+        let (mut now, mut idle) = (t, 0);
+        loop {
+            let step = match self.integrator.step(horizon) {
+                Ok(step) => step,
+                Err(failure) => return fail(self.integrator, failure, now),
+            };
+            self.output.steps += 1;
+            let (Step::Taken(reached) | Step::Stop(reached)) = step;
+            if watches {
+                match self.finder.first(self.integrator, now, reached, &self.agenda.cells) {
+                    Ok(None) => {}
+                    Ok(Some((time, crossings))) => {
+                        self.write_until(time, false)?;
+                        if self.output.is_complete() {
+                            return Ok(Advance::Done);
+                        }
+                        return match self.integrator.go_back(time) {
+                            Ok(()) => Ok(Advance::Roots(time, crossings)),
+                            Err(failure) => fail(self.integrator, failure, time),
+                        };
+                    }
+                    Err(failure) => return fail(self.integrator, failure, reached),
+                }
+            }
+            if let Step::Stop(reached) = step {
+                self.write_until(reached, false)?;
+                return Ok(Advance::Stop(reached));
+            }
+            idle = if reached > now { 0 } else { idle + 1 };
+            if idle > 10 {
+                let state = self.integrator.worst_state().map(|i| self.integrator.system().model.states[i].clone());
+                return Err(SimulationError::StepTooSmall { time: now, state });
+            }
+            now = reached;
+            if with_delays {
+                let (system, y) = self.integrator.parts();
+                history::record(system, now, y);
+            }
+            self.write_until(now, true)?;
+            if self.output.is_complete() {
+                return Ok(Advance::Done);
+            }
+            if self.output.steps >= self.max_steps {
+                return Err(SimulationError::StepLimit { time: now, steps: self.output.steps });
+            }
+        }
+    }
+
+    /// Steps should not be longer than a delay, nor than what a root function that bends in time may do unseen.
+    fn longest_step(&mut self, t: f64) -> f64 {
+        let span = self.last - self.input.start;
+        let (system, y) = self.integrator.parts();
+        let bends = system.model.switches.iter().any(|s| s.curved_in_time);
+        let longest = if bends { span / LOOKS } else { f64::INFINITY };
+        // Delays far shorter than the simulation are bridged by extrapolation.
+        history::shortest(system, t, y).map_or(longest, |d| longest.min(d.max(1e-5 * span)))
+    }
+
+    /// Without states there is nothing to integrate: outputs and parameters change only at switches.
+    fn advance_without_states(&mut self, stop: Option<f64>) -> Result<Advance, SimulationError> {
+        while let Some(time) = self.output.next_time() {
+            if stop.is_some_and(|s| time >= s || near(time, s)) {
+                break;
+            }
+            if !self.integrator.system().state_switches.is_empty() {
+                // Conditions that bend in time are looked at where they matter: at outputs.
+                return Ok(Advance::Stop(time));
+            }
+            let (system, y) = self.integrator.parts();
+            self.output.write_here(system, y, time);
+        }
+        Ok(match stop {
+            Some(stop) => Advance::Stop(stop),
+            None => Advance::Done,
+        })
+    }
+
+    /// Writes the outputs that lie before `t` in the last step, and at `t` if `inclusive`.
+    fn write_until(&mut self, t: f64, inclusive: bool) -> Result<(), SimulationError> {
+        while let Some(time) = self.output.next_time() {
+            if time > t || (!inclusive && near(time, t)) {
+                break;
+            }
+            match self.integrator.interpolated(time) {
+                Ok((system, block)) => self.output.write(system, block, time),
+                Err(failure) => return Err(simulation_error(self.integrator, failure, time)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies the change of a period to states, parameters and their sensitivities. All of it is computed from the values before.
+    fn apply_change(&mut self, change: &PeriodChange, t: f64) -> Result<(), SimulationError> {
+        let (system, y) = self.integrator.parts();
+        let mut rows = self.output.spare.pop().unwrap_or_default();
+        rows.clear();
+        rows.resize(change.assignments.targets.len() * system.shape.columns, 0.0);
+        system.differentiate(&change.assignments.values, t, y, &mut rows);
+        assign(system, t, y, &change.assignments, &rows)?;
+        self.output.spare.push(rows);
+        Ok(())
+    }
+}
+
+impl Output<'_> {
+    fn is_complete(&self) -> bool {
+        self.next == self.trajectory.times.len()
+    }
+
+    fn next_time(&self) -> Option<f64> {
+        self.trajectory.times.get(self.next).copied()
+    }
+
+    /// Starts a segment of the trajectory with the current parameters and seeds.
+    fn begin_segment(&mut self, system: &System) {
+        let mut copy = |values: &[f64]| {
+            let mut v = self.spare.pop().unwrap_or_default();
+            v.clear();
+            v.extend_from_slice(values);
+            v
+        };
+        self.trajectory.parameters.push(copy(&system.parameters));
+        self.trajectory.parameter_seeds.push(copy(&system.seeds));
+        self.trajectory.parameter_second.push(copy(&system.seeds_second));
+    }
+
+    /// Brings the current segment up to date, or begins a new one if it has an output already.
+    fn update_or_begin_segment(&mut self, system: &System) {
+        let current = self.trajectory.parameters.len() - 1;
+        if self.trajectory.segment.last() == Some(&current) {
+            let same = self.trajectory.parameters[current] == system.parameters
+                && self.trajectory.parameter_seeds[current] == system.seeds
+                && self.trajectory.parameter_second[current] == system.seeds_second;
+            return if same { () } else { self.begin_segment(system) };
+        }
+        self.trajectory.parameters[current].copy_from_slice(&system.parameters);
+        self.trajectory.parameter_seeds[current].copy_from_slice(&system.seeds);
+        self.trajectory.parameter_second[current].copy_from_slice(&system.seeds_second);
+    }
+
+    /// Writes the outputs at `t`, where the block is `y` and parameters may have changed.
+    fn write_here(&mut self, system: &mut System, y: &[f64], t: f64) {
+        if self.next_time().is_some_and(|time| time <= t || near(time, t)) {
+            self.update_or_begin_segment(system);
+        }
+        while self.next_time().is_some_and(|time| time <= t || near(time, t)) {
+            self.write(system, y, t);
+        }
+    }
+
+    /// Writes one output: a block without its padding.
+    fn write(&mut self, system: &mut System, block: &[f64], t: f64) {
+        if !system.model.delays.parameters.is_empty() {
+            // Delayed values stand among the parameters, so every output has a segment of its own.
+            let x = system.states(block).to_vec();
+            system.refresh_delays(t, &x);
+            self.update_or_begin_segment(system);
+        }
+        for row in block.chunks_exact(system.shape.stride) {
+            self.trajectory.blocks.extend_from_slice(&row[..self.trajectory.columns]);
+        }
+        self.trajectory.segment.push(self.trajectory.parameters.len() - 1);
+        self.next += 1;
+        self.steps = 0;
+    }
+}

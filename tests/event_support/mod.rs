@@ -1,0 +1,229 @@
+//! SBML models with parameters to derive by, and their simulation with derivatives.
+#![allow(clippy::unwrap_used, missing_docs, dead_code)]
+
+use mixode::diag::Diagnostics;
+use mixode::jit::Scratch;
+use mixode::model::{self, CompileOptions, CompiledModel};
+use mixode::ode::{Input, Options, Second, SimulationError, Simulator, Trajectory};
+use mixode::{petab, sbml};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// A model with the `parameters` (names, values) as theta, compiled with second derivatives where `second`.
+pub struct Subject {
+    pub model: Arc<CompiledModel>,
+    pub theta: Vec<f64>,
+}
+
+impl Subject {
+    /// `None` where the model cannot be read as a PEtab problem.
+    pub fn new(xml: &str, parameters: &[(String, f64)], second: bool) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("model.xml", xml);
+        let mut table = "parameterId\tlowerBound\tupperBound\tnominalValue\testimate\n".to_string();
+        for (id, value) in parameters {
+            let _ = writeln!(table, "{id}\t-1e6\t1e6\t{value:e}\ttrue");
+        }
+        write("parameters.tsv", &table);
+        write("observables.tsv", &format!("observableId\tobservableFormula\tnoiseFormula\nobserved_here\t{}\t1\n", parameters.first()?.0));
+        write("measurements.tsv", "observableId\texperimentId\tmeasurement\ttime\nobserved_here\t\t0\t1\n");
+        write(
+            "problem.yaml",
+            "format_version: 2.0.0\nparameter_files: [parameters.tsv]\nmodel_files:\n  m: {location: model.xml, language: sbml}\n\
+             observable_files: [observables.tsv]\nmeasurement_files: [measurements.tsv]\n",
+        );
+        let mut diagnostics = Diagnostics::new();
+        let built = petab::read_what_is_there(&folder.path().join("problem.yaml"), &mut diagnostics).and_then(|problem| {
+            let model = sbml::read(&problem.model, &mut diagnostics)?;
+            model::build(&model, Some(&problem), 0.0, &mut diagnostics)
+        });
+        if diagnostics.has_errors() {
+            eprintln!("{}", diagnostics.concise());
+        }
+        let system = built?;
+        let model = model::compile(&system, CompileOptions { second, ..CompileOptions::default() }).unwrap();
+        Some(Subject { model, theta: parameters.iter().map(|p| p.1).collect() })
+    }
+
+    pub fn state(&self, id: &str) -> usize {
+        self.model.states.iter().position(|s| s == id).unwrap()
+    }
+
+    /// Simulates at `theta` with derivatives by all of theta up to `order`.
+    pub fn simulate(&self, theta: &[f64], order: usize, times: &[f64], options: &Options) -> Result<Trajectory, SimulationError> {
+        let experiment = &self.model.experiments[0];
+        let (np, nx, nt) = (self.model.parameters.len(), self.model.states.len(), theta.len());
+        let ns = if order > 0 { nt } else { 0 };
+        let pairs: Vec<(u32, u32)> =
+            if order > 1 { (0..nt as u32).flat_map(|k| (k..nt as u32).map(move |l| (k, l))).collect() } else { vec![] };
+        let mut input = vec![0.0; np];
+        input[..nt].copy_from_slice(theta);
+        let arrays = [&[0.0][..], &[], &input, &[]];
+        let mut scratch = Scratch::default();
+        let mut values = vec![0.0; np + nx];
+        experiment.setup.value.call(arrays, &mut values, &mut scratch);
+        let mut seeds = vec![0.0; (np + nx) * ns];
+        if ns > 0 {
+            let mut slopes = vec![0.0; experiment.setup.dp.rows.len()];
+            experiment.setup.dp.kernel.call(arrays, &mut slopes, &mut scratch);
+            for ((row, column), v) in experiment.setup.dp.rows.iter().zip(&experiment.setup.dp.columns).zip(&slopes) {
+                seeds[*row as usize * ns + *column as usize] = *v;
+            }
+        }
+        let mut second = vec![0.0; (np + nx) * pairs.len()];
+        if let (Some(tensor), false) = (&experiment.setup.second, pairs.is_empty()) {
+            let mut curvatures = vec![0.0; tensor.entries.len()];
+            tensor.kernel.call(arrays, &mut curvatures, &mut scratch);
+            for (&[row, a, b], v) in tensor.entries.iter().zip(&curvatures) {
+                let (k, l) = (a - nx as u32, b - nx as u32);
+                let place = pairs.iter().position(|p| *p == (k, l)).unwrap();
+                second[row as usize * pairs.len() + place] = *v;
+            }
+        }
+        let input = Input {
+            start: experiment.start,
+            states: &values[np..],
+            parameters: &values[..np],
+            changes: &experiment.changes,
+            before: &experiment.before,
+            directions: ns,
+            state_seeds: &seeds[np * ns..],
+            parameter_seeds: &seeds[..np * ns],
+            second: (!pairs.is_empty()).then_some(Second {
+                pairs: &pairs,
+                states: &second[np * pairs.len()..],
+                parameters: &second[..np * pairs.len()],
+            }),
+        };
+        let mut simulator = Simulator::new(self.model.clone(), options.clone())?;
+        simulator.simulate(&input, times).cloned()
+    }
+}
+
+pub fn tight() -> Options {
+    Options { rtol: 1e-12, atol: 1e-14, sensitivity_factor: 1.0, ..Options::default() }
+}
+
+/// MathML of a formula in the grammar of PEtab, for the few operators that the tests use.
+pub fn math(formula: &str) -> String {
+    use mixode::expr::{Ast, AstKind, Binary, Unary};
+    fn element(ast: &Ast) -> String {
+        match &ast.kind {
+            AstKind::Number(v) => format!("<cn>{v}</cn>"),
+            AstKind::Name(n) => format!("<ci>{n}</ci>"),
+            AstKind::Time => "<csymbol encoding=\"text\" definitionURL=\"http://www.sbml.org/sbml/symbols/time\">t</csymbol>".into(),
+            AstKind::Unary(Unary::Neg, a) => format!("<apply><minus/>{}</apply>", element(a)),
+            AstKind::Binary(op, a, b) => {
+                let name = match op {
+                    Binary::Add => "plus",
+                    Binary::Sub => "minus",
+                    Binary::Mul => "times",
+                    Binary::Div => "divide",
+                    Binary::Pow => "power",
+                    Binary::Lt => "lt",
+                    Binary::Le => "leq",
+                    Binary::Gt => "gt",
+                    Binary::Ge => "geq",
+                    Binary::And => "and",
+                    _ => panic!("operator {op:?}"),
+                };
+                format!("<apply><{name}/>{}{}</apply>", element(a), element(b))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    format!("<math xmlns=\"http://www.w3.org/1998/Math/MathML\">{}</math>", element(&mixode::expr::parse(formula).unwrap()))
+}
+
+/// An event of level 3.
+pub struct Event<'a> {
+    pub trigger: &'a str,
+    pub delay: Option<&'a str>,
+    pub priority: Option<&'a str>,
+    pub at_trigger: bool,
+    pub persistent: bool,
+    pub sets: &'a [(&'a str, &'a str)],
+}
+
+impl<'a> Event<'a> {
+    pub fn new(trigger: &'a str, sets: &'a [(&'a str, &'a str)]) -> Self {
+        Event { trigger, delay: None, priority: None, at_trigger: true, persistent: true, sets }
+    }
+}
+
+/// The model with algebraic rules added; their variables are listed without a rate.
+pub fn with_rules(document: &str, rules: &[&str]) -> String {
+    let rules: String = rules.iter().map(|r| format!("<algebraicRule>{}</algebraicRule>", math(r))).collect();
+    document.replace("</listOfRules>", &format!("{rules}</listOfRules>"))
+}
+
+/// A model of species in a compartment of volume V and of reactions (fast, reactants, products, rate), level 3 version 1.
+pub fn reactions(species: &[(&str, &str)], constants: &[&str], reactions: &[(bool, &[&str], &[&str], &str)]) -> String {
+    let mut s =
+        "<sbml xmlns=\"http://www.sbml.org/sbml/level3/version1/core\" level=\"3\" version=\"1\"><model id=\"m\"><listOfCompartments>\
+                 <compartment id=\"V\" size=\"2\" spatialDimensions=\"3\" constant=\"true\"/></listOfCompartments><listOfSpecies>"
+            .to_string();
+    for (id, _) in species {
+        let _ = write!(
+            s,
+            "<species id=\"{id}\" compartment=\"V\" hasOnlySubstanceUnits=\"false\" boundaryCondition=\"false\" constant=\"false\"/>"
+        );
+    }
+    s += "</listOfSpecies><listOfParameters>";
+    for id in constants {
+        let _ = write!(s, "<parameter id=\"{id}\" value=\"1\" constant=\"true\"/>");
+    }
+    s += "</listOfParameters><listOfInitialAssignments>";
+    for (id, initial) in species {
+        let _ = write!(s, "<initialAssignment symbol=\"{id}\">{}</initialAssignment>", math(initial));
+    }
+    s += "</listOfInitialAssignments><listOfReactions>";
+    for (number, (fast, reactants, products, rate)) in reactions.iter().enumerate() {
+        let _ = write!(s, "<reaction id=\"r{number}\" reversible=\"true\" fast=\"{fast}\">");
+        for (list, side) in [("listOfReactants", reactants), ("listOfProducts", products)] {
+            if !side.is_empty() {
+                let references =
+                    side.iter().map(|id| format!("<speciesReference species=\"{id}\" stoichiometry=\"1\" constant=\"true\"/>"));
+                let _ = write!(s, "<{list}>{}</{list}>", references.collect::<String>());
+            }
+        }
+        let _ = write!(s, "<kineticLaw>{}</kineticLaw></reaction>", math(rate));
+    }
+    s + "</listOfReactions></model></sbml>"
+}
+
+/// A model of variables (name, initial value, rate; rate "" for none) and events.
+pub fn document(variables: &[(&str, &str, &str)], constants: &[&str], events: &[Event]) -> String {
+    let mut s =
+        "<sbml xmlns=\"http://www.sbml.org/sbml/level3/version2/core\" level=\"3\" version=\"2\"><model id=\"m\"><listOfParameters>"
+            .to_string();
+    for (id, ..) in variables {
+        let _ = write!(s, "<parameter id=\"{id}\" constant=\"false\"/>");
+    }
+    for id in constants {
+        let _ = write!(s, "<parameter id=\"{id}\" value=\"1\" constant=\"true\"/>");
+    }
+    s += "</listOfParameters><listOfInitialAssignments>";
+    for (id, initial, _) in variables {
+        let _ = write!(s, "<initialAssignment symbol=\"{id}\">{}</initialAssignment>", math(initial));
+    }
+    s += "</listOfInitialAssignments><listOfRules>";
+    for (id, _, rate) in variables.iter().filter(|v| !v.2.is_empty()) {
+        let _ = write!(s, "<rateRule variable=\"{id}\">{}</rateRule>", math(rate));
+    }
+    s += "</listOfRules><listOfEvents>";
+    for e in events {
+        let _ = write!(s, "<event useValuesFromTriggerTime=\"{}\">", e.at_trigger);
+        let _ = write!(s, "<trigger initialValue=\"true\" persistent=\"{}\">{}</trigger>", e.persistent, math(e.trigger));
+        e.delay.iter().for_each(|d| s += &format!("<delay>{}</delay>", math(d)));
+        e.priority.iter().for_each(|p| s += &format!("<priority>{}</priority>", math(p)));
+        s += "<listOfEventAssignments>";
+        for (id, value) in e.sets {
+            let _ = write!(s, "<eventAssignment variable=\"{id}\">{}</eventAssignment>", math(value));
+        }
+        s += "</listOfEventAssignments></event>";
+    }
+    s += "</listOfEvents></model></sbml>";
+    s
+}
