@@ -56,7 +56,8 @@ impl Source {
         let offset = offset.min(self.text().len());
         let line = self.line_of(offset);
         let start = self.line_starts()[line - 1];
-        let column = String::from_utf8_lossy(&self.text().as_bytes()[start..offset]).chars().count() + 1;
+        // Bytes that begin a character: fast enough for thousands of messages about a file of one long line.
+        let column = self.text().as_bytes()[start..offset].iter().filter(|b| **b & 0xc0 != 0x80).count() + 1;
         (line, column)
     }
 

@@ -113,29 +113,29 @@ fn consistent_formulas_raise_no_warning() {
 #[test]
 fn units_that_do_not_fit_are_named() {
     for (formula, expected) in [
-        ("S", "S0302 x is in `mole / litre`, not `mole`"),
-        ("(times A A)", "S0302 x is in `mole^2`, not `mole`"),
-        ("m", "S0302 x is in `millimole`, not `mole`: they differ by a factor of 1000"),
-        ("(times S v)", "S0302 x is in `mole metre^3 / litre`, not `mole`: they differ by a factor of 1000"),
-        ("(plus A k)", "S0301 x adds `mole` to `1 / second`"),
-        ("(plus (times n A) S A)", "S0301 x adds `mole / litre` to `mole`"),
-        ("(minus A m)", "S0301 x adds `mole` to `millimole`, which differ by a factor of 1000"),
-        ("(times A (exp t))", "S0301 x takes `exp` of something in `minute`, which is not dimensionless"),
-        ("(ln S)", "S0301 x takes `ln` of something in `mole / litre`, which is not dimensionless"),
-        ("(power two t)", "S0301 x has as exponent something in `minute`, which is not dimensionless"),
-        ("(times A (gt time t))", "S0301 x compares `second` and `minute`, which differ by a factor of 60"),
-        ("(plus A 3:second)", "S0301 x adds `mole` to `second`"),
-        ("(root A)", "S0302 x is in `mole^0.5`, not `mole`"),
-        ("(power A n)", "S0302 x is in `mole^2`, not `mole`"),
+        ("S", "S0810 x is in `mole / litre`, not `mole`"),
+        ("(times A A)", "S0810 x is in `mole^2`, not `mole`"),
+        ("m", "S0810 x is in `millimole`, not `mole`: they differ by a factor of 1000"),
+        ("(times S v)", "S0810 x is in `mole metre^3 / litre`, not `mole`: they differ by a factor of 1000"),
+        ("(plus A k)", "S0809 x adds `mole` to `1 / second`"),
+        ("(plus (times n A) S A)", "S0809 x adds `mole / litre` to `mole`"),
+        ("(minus A m)", "S0809 x adds `mole` to `millimole`, which differ by a factor of 1000"),
+        ("(times A (exp t))", "S0809 x takes `exp` of something in `minute`, which is not dimensionless"),
+        ("(ln S)", "S0809 x takes `ln` of something in `mole / litre`, which is not dimensionless"),
+        ("(power two t)", "S0809 x has as exponent something in `minute`, which is not dimensionless"),
+        ("(times A (gt time t))", "S0809 x compares `second` and `minute`, which differ by a factor of 60"),
+        ("(plus A 3:second)", "S0809 x adds `mole` to `second`"),
+        ("(root A)", "S0810 x is in `mole^0.5`, not `mole`"),
+        ("(power A n)", "S0810 x is in `mole^2`, not `mole`"),
     ] {
         assert_eq!(rule(&polish(formula)), expected, "{formula}");
     }
     let pieces = format!("<piecewise><piece><ci>A</ci>{}</piece><otherwise><ci>S</ci></otherwise></piecewise>", polish("(gt k k)"));
-    assert_eq!(rule(&pieces), "S0301 x chooses between `mole` and `mole / litre`");
+    assert_eq!(rule(&pieces), "S0809 x chooses between `mole` and `mole / litre`");
     let delayed = "<apply><csymbol definitionURL=\"http://www.sbml.org/sbml/symbols/delay\"/><ci>A</ci><ci>t</ci></apply>";
-    assert_eq!(rule(delayed), "S0301 x delays by `minute`, but time is in `second`");
+    assert_eq!(rule(delayed), "S0809 x delays by `minute`, but time is in `second`");
     let rate = "<apply><csymbol definitionURL=\"http://www.sbml.org/sbml/symbols/rateOf\"/><ci>A</ci></apply>";
-    assert_eq!(rule(rate), "S0302 x is in `mole / second`, not `mole`");
+    assert_eq!(rule(rate), "S0810 x is in `mole / second`, not `mole`");
 }
 
 #[test]
@@ -158,23 +158,23 @@ fn every_kind_of_formula_has_its_unit() {
     let said = |content: &str| messages(&level_3(content)).join("; ");
     assert_eq!(
         said(&format!("<listOfInitialAssignments><initialAssignment symbol=\"x\">{s}</initialAssignment></listOfInitialAssignments>")),
-        "S0302 the initial assignment for `x` is in `mole / litre`, not `mole`"
+        "S0810 the initial assignment for `x` is in `mole / litre`, not `mole`"
     );
     assert_eq!(
         said(&format!("<listOfRules><rateRule variable=\"x\">{s}</rateRule></listOfRules>")),
-        "S0302 the rate rule for `x` is in `mole / litre`, not `mole / second`"
+        "S0810 the rate rule for `x` is in `mole / litre`, not `mole / second`"
     );
     assert_eq!(said(&law(&polish("(times c k S)"), "")), "");
-    assert_eq!(said(&law(&polish("(times k S)"), "")), "S0302 the rate of reaction `r` is in `mole / litre / second`, not `mole / second`");
+    assert_eq!(said(&law(&polish("(times k S)"), "")), "S0810 the rate of reaction `r` is in `mole / litre / second`, not `mole / second`");
     let local = "<listOfLocalParameters><localParameter id=\"q\" value=\"2\" units=\"mole\"/></listOfLocalParameters>";
     assert_eq!(said(&law(&polish("(times k q)"), local)), "");
-    assert_eq!(said(&law("<ci>q</ci>", local)), "S0302 the rate of reaction `r` is in `mole`, not `mole / second`");
+    assert_eq!(said(&law("<ci>q</ci>", local)), "S0810 the rate of reaction `r` is in `mole`, not `mole / second`");
     assert_eq!(said(&event(&polish("1:second"), &polish("A"))), "");
     assert_eq!(
         said(&event("<ci>t</ci>", "<ci>A</ci>")),
-        "S0302 the delay of event `e` is in `minute`, not `second`: they differ by a factor of 60"
+        "S0810 the delay of event `e` is in `minute`, not `second`: they differ by a factor of 60"
     );
-    assert_eq!(said(&event("<cn>1</cn>", "<ci>t</ci>")), "S0302 the assignment to `x` of event `e` is in `minute`, not `mole`");
+    assert_eq!(said(&event("<cn>1</cn>", "<ci>t</ci>")), "S0810 the assignment to `x` of event `e` is in `minute`, not `mole`");
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn functions_are_looked_into() {
          <listOfRules><assignmentRule variable=\"x\"><math {MATHML}><apply><ci>f</ci><ci>A</ci><ci>t</ci></apply></math></assignmentRule></listOfRules>",
         polish("(plus a b)")
     ));
-    assert_eq!(messages(&text), ["S0301 function `f`, called in the assignment rule for `x`, adds `mole` to `minute`"]);
+    assert_eq!(messages(&text), ["S0809 function `f`, called in the assignment rule for `x`, adds `mole` to `minute`"]);
 }
 
 /// Every function calls the one before twice.
@@ -234,14 +234,14 @@ fn levels_1_and_2_have_units_of_their_own() {
     let minutes = "<listOfUnitDefinitions><unitDefinition id=\"time\"><listOfUnits><unit kind=\"second\" multiplier=\"60\"/></listOfUnits></unitDefinition></listOfUnitDefinitions>";
     assert_eq!(
         messages(&level_2(minutes)),
-        ["S0302 the rate of reaction `r` is in `hertz mole`, not `mole / minute`: they differ by a factor of 60"]
+        ["S0810 the rate of reaction `r` is in `hertz mole`, not `mole / minute`: they differ by a factor of 60"]
     );
     let level_1 = "<sbml xmlns=\"http://www.sbml.org/sbml/level1\" level=\"1\" version=\"2\"><model name=\"m\">\
         <listOfCompartments><compartment name=\"c\" volume=\"1\" units=\"liter\"/></listOfCompartments>\
         <listOfSpecies><species name=\"S\" compartment=\"c\" initialAmount=\"1\" units=\"substance\"/></listOfSpecies>\
         <listOfParameters><parameter name=\"p\" units=\"volume\"/></listOfParameters>\
         <listOfRules><parameterRule name=\"p\" formula=\"c + S\"/></listOfRules></model></sbml>";
-    assert_eq!(messages(level_1), ["S0301 the assignment rule for `p` adds `liter` to `mole / liter`"]);
+    assert_eq!(messages(level_1), ["S0809 the assignment rule for `p` adds `liter` to `mole / liter`"]);
 }
 
 #[test]

@@ -1,10 +1,8 @@
 //! `mixode simulate` of a model with an objective of fluxes: one row of fluxes in steady state.
 
-use super::load::{finish, source};
-use super::simulate::Arguments;
-use super::time_course::number_text;
+use super::load::finish;
 use super::{Format, Status, fail};
-use crate::diag::{Diagnostics, nearest};
+use crate::diag::{Diagnostics, Source, nearest};
 use crate::flux_balance::{FluxBalanceError, Optimum, optimize};
 use crate::sbml;
 use indexmap::IndexMap;
@@ -16,10 +14,8 @@ const OBJECTIVE: &str = "OBJF";
 /// them if none is named.
 ///
 /// Where there is no optimum the numbers are NaN or infinite, and a message says why.
-pub fn run(arguments: &Arguments) -> Result<String, Status> {
-    let mut diagnostics = Diagnostics::new();
-    let text = source(&arguments.model, arguments.entry.as_deref(), &mut diagnostics);
-    let model = text.and_then(|source| sbml::read(&source, &mut diagnostics));
+pub fn run(source: Option<Source>, mut diagnostics: Diagnostics, wanted: &[String]) -> Result<String, Status> {
+    let model = source.and_then(|source| sbml::read(&source, &mut diagnostics));
     let model = finish(model, &diagnostics, Format::Full)?;
     let found = match optimize(&model) {
         Ok(found) => found,
@@ -43,7 +39,7 @@ pub fn run(arguments: &Arguments) -> Result<String, Status> {
     let mut values: IndexMap<&str, f64> = found.fluxes.iter().map(|(id, flux)| (id.as_str(), *flux)).collect();
     let objective = model.flux_balance.as_ref().and_then(|balance| balance.objectives.get(balance.active?));
     values.insert(objective.map_or(OBJECTIVE, |o| o.id.as_str()), found.objective);
-    let wanted: Vec<&str> = arguments.variables.iter().map(|v| v.trim()).filter(|v| !v.is_empty()).collect();
+    let wanted: Vec<&str> = wanted.iter().map(|v| v.trim()).filter(|v| !v.is_empty()).collect();
     let columns: Vec<&str> = if wanted.is_empty() { values.keys().copied().collect() } else { wanted };
     values.entry(OBJECTIVE).or_insert(found.objective);
     let mut row = Vec::new();
@@ -52,7 +48,7 @@ pub fn run(arguments: &Arguments) -> Result<String, Status> {
             let near = nearest(id, values.keys().copied()).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
             return Err(fail(Status::Input, format_args!("the model has no reaction `{id}`{near}")));
         };
-        row.push(number_text(*value));
+        row.push(super::time_course::number_text(*value));
     }
     Ok(format!("{}\n{}\n", columns.join(","), row.join(",")))
 }

@@ -65,7 +65,7 @@ pub fn load(path: &Path) -> Result<Loaded, Status> {
 
 /// Reads the text of an SBML model, which may be compressed or in an archive; `entry` names it there.
 pub fn source(path: &Path, entry: Option<&str>, diagnostics: &mut Diagnostics) -> Option<Source> {
-    model_file::read(path, entry).map_err(|diagnostic| diagnostics.push(diagnostic)).ok()
+    model_file::read(path, entry).map_err(|diagnostic| diagnostics.push(*diagnostic)).ok()
 }
 
 /// Prints the messages; turns errors into an exit status.

@@ -31,7 +31,7 @@ pub fn is_problem(path: &Path) -> bool {
 ///
 /// # Errors
 /// One diagnostic: the file is missing, broken or too large, or the model in it is not there or not clear.
-pub fn read(path: &Path, entry: Option<&str>) -> Result<Source, Diagnostic> {
+pub fn read(path: &Path, entry: Option<&str>) -> Result<Source, Box<Diagnostic>> {
     let name = path.display().to_string();
     let bytes = std::fs::File::open(path).and_then(|file| read_limited(file, LARGEST)).map_err(|error| {
         let help = if path.is_dir() { "this is a folder; name the file of the model in it" } else { "check the path" };
@@ -41,7 +41,7 @@ pub fn read(path: &Path, entry: Option<&str>) -> Result<Source, Diagnostic> {
 }
 
 /// The model in the bytes of a file.
-fn unpack(name: &str, bytes: Vec<u8>, entry: Option<&str>, limit: u64) -> Result<Source, Diagnostic> {
+fn unpack(name: &str, bytes: Vec<u8>, entry: Option<&str>, limit: u64) -> Result<Source, Box<Diagnostic>> {
     let unzipped = if bytes.starts_with(&[0x1f, 0x8b]) {
         let unzipped = read_limited(MultiGzDecoder::new(bytes.as_slice()), limit).map_err(|error| broken(name, error))?;
         unzipped.ok_or_else(|| too_large(name, limit))?
@@ -58,7 +58,9 @@ fn unpack(name: &str, bytes: Vec<u8>, entry: Option<&str>, limit: u64) -> Result
         return decode(&inner, &bytes.ok_or_else(|| too_large(&inner, limit))?);
     }
     match entry {
-        Some(entry) => Err(no_entry(format!("`{name}` is not an archive, so there is no entry `{entry}` in it")).help("leave out --entry")),
+        Some(entry) => {
+            Err(no_entry(format!("`{name}` is not an archive, so there is no entry `{entry}` in it")).help("leave out --entry").into())
+        }
         None => decode(name, &unzipped),
     }
 }
@@ -71,7 +73,7 @@ fn read_limited(reader: impl Read, limit: u64) -> std::io::Result<Option<Vec<u8>
 }
 
 /// Name of the entry that holds the model.
-fn choose(name: &str, archive: &mut Archive, wanted: Option<&str>) -> Result<String, Diagnostic> {
+fn choose(name: &str, archive: &mut Archive, wanted: Option<&str>) -> Result<String, Box<Diagnostic>> {
     // Entries whose names cannot be decoded could not be named either.
     let names = archive.file_names().filter_map(|name| name.ok().map(Cow::into_owned));
     let mut files: Vec<String> = names.filter(|n| !n.ends_with('/') && !n.starts_with("__MACOSX/")).collect();
@@ -81,7 +83,8 @@ fn choose(name: &str, archive: &mut Archive, wanted: Option<&str>) -> Result<Str
             Some(found) => Ok(found.clone()),
             None => Err(no_entry(format!("the archive `{name}` has no entry `{wanted}`"))
                 .suggest(wanted, files.iter().map(String::as_str))
-                .help(format!("it holds {}", listed(&files)))),
+                .help(format!("it holds {}", listed(&files)))
+                .into()),
         };
     }
     let mut models = manifest(name, archive)?;
@@ -92,7 +95,7 @@ fn choose(name: &str, archive: &mut Archive, wanted: Option<&str>) -> Result<Str
     for model in &models {
         match files.iter().find(|f| plain(f) == plain(&model.location)) {
             Some(file) => names.push(file.clone()),
-            None => return Err(broken(name, format_args!("its manifest lists `{}`, which is not there", model.location))),
+            None => return Err(broken(name, format_args!("its manifest lists `{}`, which is not there", model.location)).into()),
         }
     }
     if names.is_empty() {
@@ -104,14 +107,13 @@ fn choose(name: &str, archive: &mut Archive, wanted: Option<&str>) -> Result<Str
     }
     match names.as_slice() {
         [only] => Ok(only.clone()),
-        [] => Err(Diagnostic::error("F0004", format!("the archive `{name}` holds no SBML model")).help(if files.is_empty() {
-            "it is empty".to_owned()
-        } else {
-            format!("it holds {}", listed(&files))
-        })),
+        [] => Err(Diagnostic::error("F0004", format!("the archive `{name}` holds no SBML model"))
+            .help(if files.is_empty() { "it is empty".to_owned() } else { format!("it holds {}", listed(&files)) })
+            .into()),
         [first, ..] => Err(Diagnostic::error("F0005", format!("the archive `{name}` holds {} SBML models", names.len()))
             .help(format!("they are {}", listed(&names)))
-            .help(format!("choose one, as with --entry '{first}'"))),
+            .help(format!("choose one, as with --entry '{first}'"))
+            .into()),
     }
 }
 
@@ -123,7 +125,7 @@ struct Listed {
 }
 
 /// The SBML models that the archive's manifest lists; none where there is no manifest.
-fn manifest(name: &str, archive: &mut Archive) -> Result<Vec<Listed>, Diagnostic> {
+fn manifest(name: &str, archive: &mut Archive) -> Result<Vec<Listed>, Box<Diagnostic>> {
     let Some(file) = archive.index_for_name("manifest.xml") else { return Ok(Vec::new()) };
     let file = archive.by_index(file).map_err(|error| broken(name, error))?;
     let bytes = read_limited(file, LARGEST).map_err(|error| broken(name, error))?;
@@ -152,7 +154,7 @@ fn listed(names: &[String]) -> String {
 }
 
 /// Whether the root element of an entry is `sbml`.
-fn is_sbml(name: &str, archive: &mut Archive, entry: &str) -> Result<bool, Diagnostic> {
+fn is_sbml(name: &str, archive: &mut Archive, entry: &str) -> Result<bool, Box<Diagnostic>> {
     let inner = format!("{name}/{entry}");
     let file = archive.by_name(entry).map_err(|error| broken(&inner, error))?;
     let mut head = Vec::new();
@@ -178,14 +180,14 @@ fn root_element(text: &str) -> Option<&str> {
 }
 
 /// The text of bytes, as a source.
-fn decode(name: &str, bytes: &[u8]) -> Result<Source, Diagnostic> {
+fn decode(name: &str, bytes: &[u8]) -> Result<Source, Box<Diagnostic>> {
     text(bytes, false).map(|text| Source::new(name, text)).map_err(|(reason, at)| {
         let mut diagnostic = Diagnostic::error("F0007", format!("cannot read the text of `{name}`: {reason}"));
         if let Some(at) = at {
             let shown = Source::new(name, String::from_utf8_lossy(bytes));
             diagnostic = diagnostic.at(&shown.span(at..at + 1), "this belongs to another encoding");
         }
-        diagnostic.help("save the file as UTF-8, or declare its encoding on the first line, such as encoding=\"ISO-8859-1\"")
+        diagnostic.help("save the file as UTF-8, or declare its encoding on the first line, such as encoding=\"ISO-8859-1\"").into()
     })
 }
 

@@ -2,10 +2,11 @@
 //! long step: what is being done and for how long, on a terminal only.
 
 use std::io::{IsTerminal, Write};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::estimate::{Start, StopReason};
 
@@ -81,11 +82,17 @@ impl Waiting {
         }))
     }
 
-    /// Changes what is being done. The share that is done would be shown here too, once the integrator tells its time.
-    pub fn say(&self, what: &'static str) {
-        if let Some(bar) = &self.0 {
-            bar.set_message(what);
+    /// Changes what is being done, and shows the share that is done: `now` holds the bits of a time between `start` and `end`.
+    pub fn say_share(&self, what: &'static str, now: Arc<AtomicU64>, start: f64, end: f64) {
+        let Some(bar) = &self.0 else { return };
+        let share = move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
+            let done = (f64::from_bits(now.load(Ordering::Relaxed)) - start) / (end - start);
+            let _ = write!(out, "{:.0} %", 100.0 * done.clamp(0.0, 1.0));
+        };
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} · {share} · {elapsed}") {
+            bar.set_style(style.with_key("share", share));
         }
+        bar.set_message(what);
     }
 }
 

@@ -15,8 +15,8 @@ pub struct Arguments {
     #[arg(long)]
     pub entry: Option<String>,
     /// Start time (SBML)
-    #[arg(long, default_value_t = 0.0, value_parser = start_time, allow_hyphen_values = true)]
-    pub start: f64,
+    #[arg(long, default_value = "0", allow_hyphen_values = true)]
+    pub start: String,
     /// Length of the simulation (SBML); empty means flux balance, with the objective of package fbc
     #[arg(long, default_value = "10", allow_hyphen_values = true)]
     pub duration: String,
@@ -60,11 +60,6 @@ pub struct Arguments {
     /// Output file; standard output without it
     #[arg(short = 'o', long)]
     pub output: Option<PathBuf>,
-}
-
-/// A start time. Scripts that leave the duration empty, for flux balance, leave this empty as well.
-fn start_time(text: &str) -> Result<f64, std::num::ParseFloatError> {
-    if text.trim().is_empty() { Ok(0.0) } else { text.trim().parse() }
 }
 
 impl Arguments {

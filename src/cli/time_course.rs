@@ -5,9 +5,9 @@ use super::progress::Waiting;
 use super::simulate::Arguments;
 use super::{Format, Status, fail, flux_balance, output};
 use crate::diag::Diagnostics;
-use crate::likelihood::simulated::{Rows, Worker};
+use crate::model::system::ConstraintFormula;
 use crate::model::{self, CompileOptions, OdeSystem, Unit};
-use crate::ode::Options;
+use crate::ode::{self, Options, Simulator};
 use crate::report::time_course::{Curve, Picture};
 use crate::sbml;
 use std::fmt::Write as _;
@@ -20,7 +20,9 @@ const MOST_STEPS: f64 = 1e8;
 /// Simulates the model and writes the picture and the timings; gives the CSV.
 pub fn run(arguments: &Arguments) -> Result<String, Status> {
     if arguments.duration.trim().is_empty() {
-        return flux_balance::run(arguments);
+        let mut diagnostics = Diagnostics::new();
+        let text = source(&arguments.model, arguments.entry.as_deref(), &mut diagnostics);
+        return flux_balance::run(text, diagnostics, &arguments.variables);
     }
     let times = times(arguments)?;
     let form = arguments.plot.as_deref().map(Form::of).transpose()?;
@@ -29,28 +31,34 @@ pub fn run(arguments: &Arguments) -> Result<String, Status> {
     let text = source(&arguments.model, arguments.entry.as_deref(), &mut diagnostics);
     let model = text.and_then(|s| sbml::read(&s, &mut diagnostics));
     let read = begin.elapsed();
-    let built = model.and_then(|m| model::build(&m, None, arguments.start, &mut diagnostics).map(|s| (m, s)));
+    let built = model.and_then(|m| model::build(&m, None, times[0], &mut diagnostics).map(|s| (m, s)));
     let (model, mut system) = finish(built, &diagnostics, Format::Full)?;
     let variables = variables(arguments, &model, &system);
     observe(arguments, &variables, &mut system)?;
     let build = begin.elapsed();
     let waiting = Waiting::new("compiling");
-    let compiled = model::compile(&system, CompileOptions::default()).map_err(|e| fail(Status::Numerics, e))?;
+    let only_values = CompileOptions { values_only: true, ..CompileOptions::default() };
+    let compiled = model::compile(&system, only_values).map_err(|e| fail(Status::Numerics, e))?;
     let load = begin.elapsed();
 
-    waiting.say("simulating");
-    let rows = Rows { experiment: 0, times: times.clone(), rows: Vec::new(), reaching: Vec::new(), reaching_states: Vec::new() };
-    let wanted: Vec<_> = (0..variables.len()).map(|o| (o, Vec::new())).collect();
     let begin = Instant::now();
-    let simulated =
-        Worker::new(compiled, Options { scaled_atol: true, ..arguments.options() }).and_then(|mut w| w.curves(&rows, &[], &times, &wanted));
+    let options = Options { scaled_atol: true, ..arguments.options() };
+    let simulated = Simulator::new(compiled.clone(), options).and_then(|mut simulator| {
+        waiting.say_share("simulating", simulator.now(), times[0], times[times.len() - 1]);
+        ode::time_course(&compiled, &mut simulator, &times)
+    });
     let simulate = begin.elapsed();
     drop(waiting);
-    let curves: Vec<Vec<f64>> = simulated
-        .map_err(|e| fail(Status::Numerics, e))?
-        .into_iter()
-        .map(|curve| curve.into_iter().map(|(value, _)| value).collect())
-        .collect();
+    let course = simulated.map_err(|e| fail(Status::Numerics, e))?;
+    for (k, time) in &course.violated {
+        let ConstraintFormula { message, span, .. } = &system.constraints[*k];
+        let words = if message.is_empty() { String::new() } else { format!(": {message}") };
+        eprintln!("warning: the constraint at {} does not hold at t = {time}{words}", span.position());
+    }
+    if let Some(drawn) = course.executions.iter().find(|e| e.drawn) {
+        eprintln!("note: events of equal priority competed at t = {}; their order was drawn with --seed {}", drawn.time, arguments.seed);
+    }
+    let curves: Vec<Vec<f64>> = (0..variables.len()).map(|v| course.outputs.iter().map(|row| row[v]).collect()).collect();
 
     if let (Some(form), Some(path)) = (form, &arguments.plot) {
         let picture = Picture {
@@ -115,11 +123,12 @@ fn times(arguments: &Arguments) -> Result<Vec<f64>, Status> {
     if !(0.0..=MOST_STEPS).contains(&steps) || steps.fract() != 0.0 {
         return Err(fail(Status::Usage, format_args!("--steps {steps} is not a whole number from 0 to {MOST_STEPS}")));
     }
-    if !(arguments.start + duration).is_finite() {
-        return Err(fail(Status::Usage, format_args!("--start {} is not a number that time can start at", arguments.start)));
+    let start = number(&arguments.start, "start")?;
+    if !(start + duration).is_finite() {
+        return Err(fail(Status::Usage, format_args!("--start {start} is not a number that time can start at")));
     }
     let steps = (steps as usize).max(1);
-    Ok((0..=steps).map(|i| arguments.start + duration * i as f64 / steps as f64).collect())
+    Ok((0..=steps).map(|i| start + duration * i as f64 / steps as f64).collect())
 }
 
 /// Names of the output variables.
@@ -141,10 +150,10 @@ fn variables(arguments: &Arguments, model: &sbml::Model, system: &OdeSystem) -> 
     system.states.iter().map(|s| &s.id).filter(|id| system.entities.contains_key(*id)).cloned().collect()
 }
 
-/// Makes the variables the observables of the system.
+/// Makes the variables the outputs of the system.
 fn observe(arguments: &Arguments, variables: &[String], system: &mut OdeSystem) -> Result<(), Status> {
     for id in variables {
-        if system.observe_entity(id, unit(arguments, id)).is_none() {
+        if system.output_entity(id, unit(arguments, id)).is_none() {
             return Err(unknown(id, system));
         }
     }

@@ -183,6 +183,7 @@ impl<'a> Builder<'a> {
             experiments: self.experiments(start),
             delays: std::mem::take(&mut self.delays),
             constraints,
+            outputs: Vec::new(),
             observables,
             entities,
             species,

@@ -200,6 +200,8 @@ pub struct CompiledModel {
     pub delays: Delays,
     /// Conditions that are watched, one output each: not 0 where the model is to be trusted.
     pub constraints: Kernel,
+    /// Quantities to be written.
+    pub outputs: Kernel,
     /// Observables: outputs (simulation, noise scale) as functions of (t, x, p, q).
     pub observables: Vec<Function>,
     /// Experiments.
@@ -211,6 +213,8 @@ pub struct CompiledModel {
 pub struct CompileOptions {
     /// Second derivatives too (population models need them).
     pub second: bool,
+    /// No derivatives but those that the integration of the states needs.
+    pub values_only: bool,
     /// How kernels are run.
     pub backend: Backend,
 }
@@ -220,18 +224,21 @@ pub fn compile(system: &OdeSystem, options: CompileOptions) -> Result<Arc<Compil
     let mut deriver = Deriver::new(system, options.second);
     let rates: Vec<ExprId> = system.states.iter().map(|s| s.rate).collect();
     let rhs = deriver.function(&rates);
+    deriver.moving_time = true;
+    let roots: Vec<ExprId> = system.switches.iter().map(|s| s.root).collect();
+    let roots = deriver.function(&roots);
+    let residuals: Vec<ExprId> = system.invariants.iter().map(|i| i.residual).collect();
+    let residuals = deriver.function(&residuals);
+    deriver.values_only = options.values_only;
+    deriver.moving_time = false;
     let observables: Vec<usize> = system.observables.iter().map(|o| deriver.function(&[o.value, o.noise])).collect();
     let setups: Vec<usize> =
         system.experiments.iter().map(|e| deriver.function(&e.parameters.iter().chain(&e.states).copied().collect::<Vec<_>>())).collect();
     deriver.moving_time = true;
-    let roots: Vec<ExprId> = system.switches.iter().map(|s| s.root).collect();
-    let roots = deriver.function(&roots);
     let changes: Vec<Vec<[usize; 2]>> =
         system.experiments.iter().map(|e| e.changes.iter().map(|c| deriver.assignments(&c.assignments)).collect()).collect();
     let events: Vec<(Option<usize>, [usize; 2])> =
         system.events.iter().map(|e| (e.delay.map(|d| deriver.function(&[d])), deriver.assignments(&e.assignments))).collect();
-    let residuals: Vec<ExprId> = system.invariants.iter().map(|i| i.residual).collect();
-    let residuals = deriver.function(&residuals);
     let places: Vec<(usize, usize)> =
         system.invariants.iter().enumerate().flat_map(|(k, i)| i.directions.iter().map(move |d| (k, d.0))).collect();
     let directions: Vec<ExprId> = system.invariants.iter().flat_map(|i| &i.directions).map(|d| d.1).collect();
@@ -239,6 +246,7 @@ pub fn compile(system: &OdeSystem, options: CompileOptions) -> Result<Arc<Compil
     let mut kernel = |outputs: Vec<ExprId>| deriver.kernel(outputs);
     let directions = kernel(directions);
     let triggers = kernel(system.events.iter().map(|e| e.trigger).collect());
+    let outputs = kernel(system.outputs.clone());
     let constraints = kernel(system.constraints.iter().map(|c| c.condition).collect());
     let priorities: Vec<Option<usize>> = system.events.iter().map(|e| e.priority.map(|p| kernel(vec![p]))).collect();
     let delayed: Vec<[usize; 2]> = system.delays.iter().map(|d| [kernel(vec![d.value]), kernel(vec![d.delay])]).collect();
@@ -288,6 +296,7 @@ pub fn compile(system: &OdeSystem, options: CompileOptions) -> Result<Arc<Compil
             delays: delayed.iter().map(|d| kernels[d[1]].clone()).collect(),
         },
         constraints: kernels[constraints].clone(),
+        outputs: kernels[outputs].clone(),
         observables: observables.iter().map(|f| functions[*f].clone()).collect(),
         experiments: (system.experiments.iter().zip(setups).zip(changes).zip(before))
             .map(|(((e, setup), changes), before)| CompiledExperiment {
@@ -316,6 +325,8 @@ struct Deriver {
     second: bool,
     /// Whether second derivatives by time are wanted too.
     moving_time: bool,
+    /// Whether functions get no derivatives.
+    values_only: bool,
     programs: Vec<Vec<ExprId>>,
     patterns: Vec<Patterns>,
 }
@@ -359,6 +370,7 @@ impl Deriver {
             clock: nx + np,
             second,
             moving_time: false,
+            values_only: false,
             programs: Vec::new(),
             patterns: Vec::new(),
         }
@@ -378,7 +390,8 @@ impl Deriver {
         let (mut dx, mut dp) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
         let (mut dx_values, mut dp_values, mut dt_values) = (Vec::new(), Vec::new(), Vec::new());
         let (mut second, mut second_values) = (Vec::new(), Vec::new());
-        for (i, e) in outputs.iter().enumerate() {
+        let derived = if self.values_only { &[] } else { outputs };
+        for (i, e) in derived.iter().enumerate() {
             for (a, symbol) in self.variables_of(*e) {
                 let slope = self.graph.derivative(*e, symbol);
                 if slope == zero {

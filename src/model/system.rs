@@ -184,6 +184,8 @@ pub struct OdeSystem {
     pub delays: Vec<DelayFormula>,
     /// Conditions that are watched.
     pub constraints: Vec<ConstraintFormula>,
+    /// Quantities to be written, as functions of (t, x, p).
+    pub outputs: Vec<ExprId>,
     /// Observables.
     pub observables: Vec<ObservableFormula>,
     /// Experiments.
@@ -227,6 +229,7 @@ impl OdeSystem {
         }
         places.extend(self.delays.iter_mut().flat_map(|d| [&mut d.value, &mut d.delay]));
         places.extend(self.constraints.iter_mut().map(|c| &mut c.condition));
+        places.extend(&mut self.outputs);
         places.extend(self.observables.iter_mut().flat_map(|o| [&mut o.value, &mut o.noise]));
         places.extend(self.entities.values_mut());
         places.extend(self.species.values_mut().map(|s| &mut s.volume));
@@ -238,8 +241,8 @@ impl OdeSystem {
         places.into_iter().zip(new).for_each(|(place, e)| *place = e);
     }
 
-    /// Adds an observable without noise for an entity of the model. `None` if there is no such entity.
-    pub fn observe_entity(&mut self, id: &str, unit: Unit) -> Option<()> {
+    /// Adds an entity of the model to the outputs. `None` if there is no such entity.
+    pub fn output_entity(&mut self, id: &str, unit: Unit) -> Option<()> {
         let mut value = *self.entities.get(id)?;
         if let Some(species) = self.species.get(id) {
             match (unit, species.amount) {
@@ -248,8 +251,7 @@ impl OdeSystem {
                 _ => {}
             }
         }
-        let noise = self.graph.constant(1.0);
-        self.observables.push(ObservableFormula { id: id.to_string(), value, noise, placeholders: Vec::new() });
+        self.outputs.push(value);
         Some(())
     }
 }

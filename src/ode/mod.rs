@@ -2,10 +2,11 @@
 //!
 //! A direction k has seeds dx0/dxi_k and dp/dxi_k; the simulator propagates dx/dxi_k, and d2x/(dxi_k dxi_l) for the pairs asked for.
 //!
-//! From the top: [`simulator`] runs a simulation through its periods and switches, `switch` finds switches and makes the
-//! sensitivities jump, `cvodes` integrates between them, `newton` solves each step's equations, `system` is what they are made of,
-//! `linear` solves linear systems, `block` is the arithmetic on states and sensitivities as one matrix. [`forward`] is CVODES' own
-//! method, the oracle.
+//! From the top: [`simulator`] owns the memory of simulations, `run` goes from moment to moment, [`events`] does what happens at one,
+//! `switch` says what conditions are there and just after, `clock` carries sensitivities to moving times, `invariant` moves
+//! states back onto algebraic rules and equilibria, `history` knows the past for delays, `roots` finds the next moment within a
+//! step, `cvodes` makes the steps, `newton` solves each step's equations, `system` is what they are made of, `linear` solves
+//! linear systems, `block` is the arithmetic on states and sensitivities as one matrix. [`forward`] is CVODES' own method, the oracle.
 //!
 //! To add a linear solver, edit `linear.rs`; an option of the integrator, `simulator::Options` and `cvodes::Integrator::new`.
 
@@ -24,9 +25,11 @@ mod run;
 pub mod simulator;
 mod switch;
 mod system;
+mod time_course;
 
 pub use clock::Clock;
 pub use error::SimulationError;
 pub use events::Execution;
 pub use forward::cvodes_forward;
 pub use simulator::{Counts, Input, Options, Second, Simulator, Trajectory};
+pub use time_course::{TimeCourse, time_course};

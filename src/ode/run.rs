@@ -10,6 +10,7 @@ use super::simulator::{Input, Options, Trajectory, simulation_error};
 use super::switch::{Crossing, explicit_crossings, near};
 use super::system::System;
 use crate::model::compiled::PeriodChange;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A root function that bends in time is looked at at least this often in a simulation.
 const LOOKS: f64 = 200.0;
@@ -44,21 +45,25 @@ struct Run<'a> {
     last: f64,
     /// Time of the last restart, and how many there were.
     stalled: (f64, usize),
+    /// Where the time reached is shown.
+    clock: &'a AtomicU64,
 }
 
-/// Runs the simulation whose start the integrator holds, and fills the trajectory, which has its output times.
+/// Runs the simulation whose start the integrator holds, and fills the trajectory, which has its output times. The
+/// bits of the time that is reached go to `clock`.
 pub fn run(
     integrator: &mut Integrator,
     trajectory: &mut Trajectory,
     spare: &mut Vec<Vec<f64>>,
     input: &Input,
     options: &Options,
+    clock: &AtomicU64,
 ) -> Result<(), SimulationError> {
     let agenda = Agenda::new(integrator.system(), options.seed);
     let last = trajectory.times.last().copied().unwrap_or(input.start);
     let (finder, stalled, max_steps) = (RootFinder::default(), (f64::NAN, 0), options.max_steps);
     let output = Output { trajectory, spare, next: 0, steps: 0 };
-    let mut run = Run { integrator, output, input, agenda, finder, max_steps, last, stalled };
+    let mut run = Run { integrator, output, input, agenda, finder, max_steps, last, stalled, clock };
     let result = run.run();
     run.output.trajectory.executions = std::mem::take(&mut run.agenda.executions);
     result
@@ -174,6 +179,7 @@ impl Run<'_> {
                 return Err(SimulationError::StepTooSmall { time: now, state });
             }
             now = reached;
+            self.clock.store(now.to_bits(), Ordering::Relaxed);
             if with_delays {
                 let (system, y) = self.integrator.parts();
                 history::record(system, now, y);

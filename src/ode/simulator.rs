@@ -9,6 +9,7 @@ use crate::jit::Kernel;
 use crate::model::CompiledModel;
 use crate::model::compiled::PeriodChange;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use sundials_sys as flags;
 
 /// Integration settings.
@@ -141,6 +142,7 @@ pub struct Simulator {
     /// Vectors of earlier trajectories, for re-use.
     spare: Vec<Vec<f64>>,
     counts: Counts,
+    now: Arc<AtomicU64>,
 }
 
 /// Block shapes whose integrators are kept: states alone, with first and with second derivatives, for two sets of directions.
@@ -154,7 +156,8 @@ impl Simulator {
             return Err(SimulationError::Unsupported { what: "a tolerance that is not a positive number".into() });
         }
         let counts = Counts::default();
-        Ok(Simulator { model, options, integrators: vec![], trajectory: Trajectory::default(), spare: vec![], counts })
+        let (trajectory, now) = (Trajectory::default(), Arc::default());
+        Ok(Simulator { model, options, integrators: vec![], trajectory, spare: vec![], counts, now })
     }
 
     /// Simulates from `input.start` and returns the blocks at `times` (sorted, finite, not before the start). At a time where a period
@@ -169,7 +172,7 @@ impl Simulator {
         let mut integrator = self.take_integrator(input.directions, pairs)?;
         let (system, y) = integrator.parts();
         system.start(input, y);
-        let result = run::run(&mut integrator, &mut self.trajectory, &mut self.spare, input, &self.options);
+        let result = run::run(&mut integrator, &mut self.trajectory, &mut self.spare, input, &self.options, &self.now);
         self.counts.add(&integrator.take_counts());
         self.counts.simulations += 1;
         self.integrators.push(integrator);
@@ -179,6 +182,11 @@ impl Simulator {
     /// Work done since the simulator was made.
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// The bits of the time that the simulation in progress has reached, for other threads to look at.
+    pub fn now(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.now)
     }
 
     fn reset_trajectory(&mut self, times: &[f64], columns: usize) {

@@ -426,7 +426,7 @@ impl Clash {
             None => owner.to_owned(),
         };
         let message = format!("{owner} {}", self.message);
-        let mut diagnostic = Diagnostic::warning("S0301", message).at(&place(&self.part), self.part.label);
+        let mut diagnostic = Diagnostic::warning("S0809", message).at(&place(&self.part), self.part.label);
         if let Some(other) = self.other {
             diagnostic = diagnostic.also(&place(&other), other.label.clone());
         }
@@ -443,7 +443,7 @@ fn mismatch(formula: &Ast, scope: &Scope<'_>, owner: &str, found: &Unit, expecte
     };
     let part = Part { source: scope.source.clone(), range: formula.range.clone(), label: String::new() };
     let message = format!("{owner} is in `{found}`, not `{expected}`{factor}");
-    Some(Diagnostic::warning("S0302", message).at(&place(&part), format!("{}: expected {reason}", text(formula))))
+    Some(Diagnostic::warning("S0810", message).at(&place(&part), format!("{}: expected {reason}", text(formula))))
 }
 
 /// The place of a part. Of long MathML only the beginning is shown: the tag and the operator.

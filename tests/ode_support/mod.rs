@@ -132,6 +132,7 @@ pub fn model(states: &[(&str, &str)], parameters: &[&str], switches: &[(&str, &s
         },
         delays: Delays { parameters: vec![], values: vec![], delays: vec![] },
         constraints: symbols.kernel(&[]),
+        outputs: symbols.kernel(&[]),
         observables: vec![],
         experiments: vec![],
     })
