@@ -397,7 +397,7 @@ fn files_are_looked_up_beside_the_model() {
     assert_eq!(read("parts/leaf.xml"), (Some(1), Vec::new()));
     assert_eq!(read("file:./parts/../parts/leaf.xml"), (Some(1), Vec::new()));
     for wrong in ["leaf.xml", "/parts/leaf.xml", "http://example.org/leaf.xml"] {
-        assert_eq!(read(wrong), (None, vec![format!("S0503 {wrong}")]));
+        assert_eq!(read(wrong), (None, vec![format!("S0303 {wrong}")]));
     }
 }
 
@@ -406,18 +406,18 @@ fn files_are_looked_up_beside_the_model() {
 
 #[test]
 fn circles_of_models_are_reported() {
-    assert_eq!(complaints(&with_definitions(&submodels(&["A:whole"]), &[])), ["S0502 whole"]);
+    assert_eq!(complaints(&with_definitions(&submodels(&["A:whole"]), &[])), ["S0302 whole"]);
     let text = with_definitions(&submodels(&["A:one"]), &[("one", &submodels(&["B:two"])), ("two", &submodels(&["C:one"]))]);
-    assert_eq!(complaints(&text), ["S0502 one"]);
+    assert_eq!(complaints(&text), ["S0302 one"]);
     // External definitions that lead to each other, and files that hold each other.
     let main = document(&submodels(&["A:a"]), &external("a", "comp:source=\"b.xml\" comp:modelRef=\"b\""));
     let other = document("", &external("b", "comp:source=\"model.xml\" comp:modelRef=\"a\""));
     let (_, diagnostics) = read_files(&main, &[("b.xml", &other), ("model.xml", &main)]);
-    assert_eq!(of(&diagnostics), ["S0502 model.xml"]);
+    assert_eq!(of(&diagnostics), ["S0302 model.xml"]);
     let main = document(&submodels(&["A:a"]), &external("a", "comp:source=\"b.xml\""));
     let other = document(&submodels(&["B:b"]), &external("b", "comp:source=\"model.xml\""));
     let (_, diagnostics) = read_files(&main, &[("b.xml", &other), ("model.xml", &main)]);
-    assert_eq!(of(&diagnostics), ["S0502 b"]);
+    assert_eq!(of(&diagnostics), ["S0302 b"]);
 }
 
 #[test]
@@ -428,34 +428,34 @@ fn models_that_double_at_every_level_are_refused() {
     let definitions: Vec<(&str, &str)> = names.iter().map(String::as_str).zip(contents.iter().map(String::as_str)).collect();
     let found = complaints(&with_definitions(&submodels(&["A:m0"]), &definitions));
     assert_eq!(found.len(), 1);
-    assert!(found[0].starts_with("S0507"), "{found:?}");
+    assert!(found[0].starts_with("S0307"), "{found:?}");
 }
 
 #[test]
 fn references_to_nothing_have_their_place() {
     let inner = parameters(&[parameter("p", P, ""), parameter("q", P, "")]);
     let c = |outer: &str| complaints(&with_definitions(outer, &[("inner", &inner)]));
-    assert_eq!(c(&submodels(&["A:iner"])), ["S0501 iner"]);
+    assert_eq!(c(&submodels(&["A:iner"])), ["S0301 iner"]);
     assert_eq!(c("<comp:listOfSubmodels><comp:submodel comp:id=\"A\"/></comp:listOfSubmodels>"), ["S0007 comp:submodel"]);
     let replacing = |attributes: &str| c(&(parameters(&[parameter("P", P, &replaces(&[attributes]))]) + &submodels(&["A:inner"])));
     assert_eq!(replacing("comp:submodelRef=\"A\" comp:idRef=\"p\""), Vec::<String>::new());
-    assert_eq!(replacing("comp:submodelRef=\"B\" comp:idRef=\"p\""), ["S0504 B"]);
-    assert_eq!(replacing("comp:submodelRef=\"A\" comp:idRef=\"pp\""), ["S0504 pp"]);
-    assert_eq!(replacing("comp:submodelRef=\"A\" comp:metaIdRef=\"meta\""), ["S0504 meta"]);
-    assert_eq!(replacing("comp:submodelRef=\"A\" comp:portRef=\"p\""), ["S0504 p"]);
-    assert_eq!(replacing("comp:submodelRef=\"A\" comp:deletion=\"d\""), ["S0504 d"]);
+    assert_eq!(replacing("comp:submodelRef=\"B\" comp:idRef=\"p\""), ["S0304 B"]);
+    assert_eq!(replacing("comp:submodelRef=\"A\" comp:idRef=\"pp\""), ["S0304 pp"]);
+    assert_eq!(replacing("comp:submodelRef=\"A\" comp:metaIdRef=\"meta\""), ["S0304 meta"]);
+    assert_eq!(replacing("comp:submodelRef=\"A\" comp:portRef=\"p\""), ["S0304 p"]);
+    assert_eq!(replacing("comp:submodelRef=\"A\" comp:deletion=\"d\""), ["S0304 d"]);
     assert_eq!(replacing("comp:idRef=\"p\""), ["S0007 comp:replacedElement"]);
-    assert_eq!(replacing("comp:submodelRef=\"A\""), ["S0505 comp:replacedElement"]);
-    assert_eq!(replacing("comp:submodelRef=\"A\" comp:idRef=\"p\" comp:metaIdRef=\"meta_p\""), ["S0505 meta_p"]);
+    assert_eq!(replacing("comp:submodelRef=\"A\""), ["S0305 comp:replacedElement"]);
+    assert_eq!(replacing("comp:submodelRef=\"A\" comp:idRef=\"p\" comp:metaIdRef=\"meta_p\""), ["S0305 meta_p"]);
     let deleting = |attributes: &str| c(&submodels(&[&format!("A:inner>{}", deletions(&[attributes]))]));
-    assert_eq!(deleting("comp:idRef=\"r\""), ["S0504 r"]);
-    assert_eq!(deleting(""), ["S0505 comp:deletion"]);
+    assert_eq!(deleting("comp:idRef=\"r\""), ["S0304 r"]);
+    assert_eq!(deleting(""), ["S0305 comp:deletion"]);
     let part = "<comp:listOfReplacedElements><comp:replacedElement comp:submodelRef=\"A\" comp:idRef=\"p\"><comp:sBaseRef comp:idRef=\"z\"/>\
                 </comp:replacedElement></comp:listOfReplacedElements>";
-    assert_eq!(c(&(parameters(&[parameter("P", P, part)]) + &submodels(&["A:inner"]))), ["S0506 comp:sBaseRef"]);
+    assert_eq!(c(&(parameters(&[parameter("P", P, part)]) + &submodels(&["A:inner"]))), ["S0306 comp:sBaseRef"]);
     let twice = replaces(&["comp:submodelRef=\"A\" comp:idRef=\"p\""]);
     let twice = parameters(&[parameter("P", P, &twice), parameter("R", P, &twice)]) + &submodels(&["A:inner"]);
-    assert_eq!(c(&twice), ["S0508 p"]);
+    assert_eq!(c(&twice), ["S0308 p"]);
     // The suggestion is the nearest name.
     let (_, diagnostics) = read(&with_definitions(&submodels(&["A:iner"]), &[("inner", &inner)]));
     assert_eq!(diagnostics.items()[0].help, ["did you mean `inner`?"]);

@@ -216,7 +216,7 @@ impl<'d> Hierarchy<'d, '_> {
                 if found.is_some() && self.instances.len() == MAX_INSTANCES {
                     if let Some(place) = self.place(document, node, "id") {
                         let message = format!("the model has more than {MAX_INSTANCES} submodels");
-                        self.diagnostics.push(Diagnostic::error("S0507", message).at(&place, "counted up to here"));
+                        self.diagnostics.push(Diagnostic::error("S0307", message).at(&place, "counted up to here"));
                     }
                     return;
                 }
@@ -249,7 +249,7 @@ impl<'d> Hierarchy<'d, '_> {
     fn circle(&mut self, document: usize, node: Element<'d>, attribute: &str) {
         if let Some(place) = self.place(document, node, attribute) {
             self.diagnostics.push(
-                Diagnostic::error("S0502", "a model contains itself, directly or by its submodels").at(&place, "this closes the circle"),
+                Diagnostic::error("S0302", "a model contains itself, directly or by its submodels").at(&place, "this closes the circle"),
             );
         }
     }
@@ -271,7 +271,7 @@ impl<'d> Hierarchy<'d, '_> {
                 let place = self.place(place, node, "modelRef")?;
                 let name = name.unwrap_or("");
                 self.diagnostics.push(
-                    Diagnostic::error("S0501", format!("there is no model `{name}`"))
+                    Diagnostic::error("S0301", format!("there is no model `{name}`"))
                         .at(&place, format!("not defined in {}", self.documents[document].as_ref()?.file.source.name()))
                         .suggest(name, known),
                 );
@@ -296,7 +296,7 @@ impl<'d> Hierarchy<'d, '_> {
             let message = format!("`{name}` does not say in exactly one way what it means");
             let deletion = if name == "replacedElement" { ", or deletion" } else { "" };
             self.diagnostics.push(
-                Diagnostic::error("S0505", message).at(&place, format!("expected one of idRef, metaIdRef, portRef and unitRef{deletion}")),
+                Diagnostic::error("S0305", message).at(&place, format!("expected one of idRef, metaIdRef, portRef and unitRef{deletion}")),
             );
             return None;
         };
@@ -326,7 +326,7 @@ impl<'d> Hierarchy<'d, '_> {
         let Some((_, _, inner)) = submodel else {
             let place = self.place(document, part, "")?;
             self.diagnostics.push(
-                Diagnostic::error("S0506", format!("`{id}` is not a submodel and has no parts"))
+                Diagnostic::error("S0306", format!("`{id}` is not a submodel and has no parts"))
                     .at(&place, "expected the end of the reference"),
             );
             return None;
@@ -348,7 +348,7 @@ impl<'d> Hierarchy<'d, '_> {
         // The first of equally near names is suggested, so their order must not depend on a hash.
         let mut candidates: Vec<&str> = candidates.into_iter().collect();
         candidates.sort_unstable();
-        self.diagnostics.push(Diagnostic::error("S0504", message).at(&place, "refers to nothing").suggest(wanted, candidates));
+        self.diagnostics.push(Diagnostic::error("S0304", message).at(&place, "refers to nothing").suggest(wanted, candidates));
     }
 
     /// Looks up what the submodels of an instance leave out.
@@ -408,7 +408,7 @@ impl<'d> Hierarchy<'d, '_> {
             let way = ["idRef", "metaIdRef", "portRef", "unitRef"].into_iter().find(|way| value(node, way).is_some());
             let Some(place) = self.place(document, node, way.unwrap_or("")) else { continue };
             self.diagnostics.push(
-                Diagnostic::error("S0508", "something in a submodel is replaced by two things")
+                Diagnostic::error("S0308", "something in a submodel is replaced by two things")
                     .at(&place, "this is replaced by something else already"),
             );
         }

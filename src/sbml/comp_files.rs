@@ -70,7 +70,7 @@ pub(super) fn gather(main: &Source, load: Load<'_>, diagnostics: &mut Diagnostic
                             files[next].references.insert(reference.to_owned(), index);
                         }
                         Err(reason) => diagnostics.push(
-                            Diagnostic::error("S0503", format!("the file `{reference}` of an external model definition cannot be read"))
+                            Diagnostic::error("S0303", format!("the file `{reference}` of an external model definition cannot be read"))
                                 .at(&source.span(attribute.range_value()), reason),
                         ),
                     }

@@ -50,20 +50,18 @@
 //! | S0206 | A `ci` does not hold an identifier. |
 //! | S0207 | A formula is built wrongly: an element is empty, doubled or out of place. |
 //! | S0208 | A formula string of level 1 cannot be read. |
-//! | S0301 | Warning: units in a formula do not go together. |
-//! | S0302 | Warning: a formula has another unit than what it sets. |
+//! | S0301 | A submodel or external model definition refers to an unknown model. |
+//! | S0302 | A model contains itself. |
+//! | S0303 | The file of an external model definition cannot be read. |
+//! | S0304 | A reference into a submodel refers to nothing. |
+//! | S0305 | A reference into a submodel does not say in exactly one way what it means. |
+//! | S0306 | A reference goes on in something that is not a submodel. |
+//! | S0307 | A model has too many submodels. |
+//! | S0308 | Something in a submodel is replaced by two things. |
 //! | S0401 | An objective or flux bound refers to an unknown reaction. |
 //! | S0402 | A flux bound is not a parameter. |
 //! | S0403 | An attribute of package fbc holds an unknown word. |
 //! | S0404 | The active objective does not exist. |
-//! | S0501 | A submodel or external model definition refers to an unknown model. |
-//! | S0502 | A model contains itself. |
-//! | S0503 | The file of an external model definition cannot be read. |
-//! | S0504 | A reference into a submodel refers to nothing. |
-//! | S0505 | A reference into a submodel does not say in exactly one way what it means. |
-//! | S0506 | A reference goes on in something that is not a submodel. |
-//! | S0507 | A model has too many submodels. |
-//! | S0508 | Something in a submodel is replaced by two things. |
 //! | S0802 | Note: a package that does not change the meaning of the model is ignored. |
 //! | S0803 | Warning: an attribute is unknown and ignored. |
 //! | S0804 | Warning: a rule, kinetic law or function without formula is ignored. |
@@ -71,6 +69,8 @@
 //! | S0806 | Warning: a rate depends on a species that the reaction does not list. |
 //! | S0807 | Note: a local parameter hides something of the same name. |
 //! | S0808 | Warning: the trigger of an event is constant. |
+//! | S0809 | Warning: units in a formula do not go together. |
+//! | S0810 | Warning: a formula has another unit than what it sets. |
 //! | S0905 | Not supported yet: packages that change the meaning of the model. |
 //! | S0906 | Not supported yet: user-defined constraints and quadratic objectives of package fbc. |
 
