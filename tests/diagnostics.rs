@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 fn check(path: &Path) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
     if is_bare_model(path) {
-        load::check_model(&path.join("model.xml"), &mut diagnostics);
+        load::check_model(&path.join("model.xml"), None, &mut diagnostics);
     } else {
         load::check(path, &mut diagnostics);
     }

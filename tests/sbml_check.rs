@@ -9,7 +9,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 fn checked(text: &str) -> Diagnostics {
-    let source = Source::new("model.xml", text);
+    checked_file("model.xml", text)
+}
+
+fn checked_file(name: &str, text: &str) -> Diagnostics {
+    let source = Source::new(name, text);
     let mut diagnostics = Diagnostics::new();
     let model = sbml::read(&source, &mut diagnostics);
     sbml::lint(&source, model.as_ref(), &mut diagnostics);
@@ -301,7 +305,7 @@ fn models_of_the_suites_have_no_errors() {
                 continue;
             }
             models += 1;
-            for d in checked(&text).items() {
+            for d in checked_file(&file.display().to_string(), &text).items() {
                 *counts.entry(d.code).or_default() += 1;
                 // Packages that are not supported are another matter.
                 if d.severity == Severity::Error && !d.code.starts_with("S09") {

@@ -327,7 +327,8 @@ fn replaced_values_are_converted() {
     assert_eq!(assignments(&model), ["P := Mul(3, f)", "A__q := Div(rateOf(P), f)", "P := Mul(Div(P, f), f)"]);
     // A factor that changes, or is none, is reported once at its place, even where the definition is used twice.
     let wrong = |name: &str| outer.replace("conversionFactor=\"f\"", &format!("conversionFactor=\"{name}\""));
-    assert_eq!(complaints(&with_definitions(&wrong("P"), &[("inner", &inner)])), ["S0115 P"]);
+    let varying = wrong("V").replace("<listOfParameters>", &format!("<listOfParameters>{}", parameter("V", P, "")));
+    assert_eq!(complaints(&with_definitions(&varying, &[("inner", &inner)])), ["S0115 V"]);
     assert_eq!(complaints(&with_definitions(&wrong("ff"), &[("inner", &inner)])), ["S0115 ff"]);
 }
 

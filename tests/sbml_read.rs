@@ -734,7 +734,12 @@ fn every_code_is_documented_and_raised_in_one_place() {
     raised.sort();
     documented.sort();
     assert_eq!(documented, raised);
-    let tests = concat!(include_str!("sbml_read.rs"), include_str!("sbml_comp.rs"), include_str!("flux_balance.rs"));
+    let mut tests =
+        [include_str!("sbml_read.rs"), include_str!("sbml_check.rs"), include_str!("sbml_comp.rs"), include_str!("flux_balance.rs")]
+            .concat();
+    for case in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/diagnostics")).unwrap() {
+        tests += &std::fs::read_to_string(case.unwrap().path().join("expected.txt")).unwrap();
+    }
     let untested: BTreeSet<_> = documented.iter().filter(|code| !tests.contains(code.as_str())).collect();
     assert!(untested.is_empty(), "{untested:?}");
 }

@@ -7,10 +7,11 @@ use crate::flux_balance::{FluxBalanceError, Optimum, optimize};
 use crate::sbml;
 use indexmap::IndexMap;
 
-/// Column of the objective's value.
+/// A name under which the value of the objective can be had, whatever its id is.
 const OBJECTIVE: &str = "OBJF";
 
-/// The fluxes of the wanted reactions and the value of the objective as a CSV of one row; all of them if none is named.
+/// The fluxes of the wanted reactions and the value of the active objective, in a column of its id, as a CSV of one row; all of
+/// them if none is named.
 ///
 /// Where there is no optimum the numbers are NaN or infinite, and a message says why.
 pub fn run(source: Option<Source>, mut diagnostics: Diagnostics, wanted: &[String]) -> Result<String, Status> {
@@ -36,9 +37,11 @@ pub fn run(source: Option<Source>, mut diagnostics: Diagnostics, wanted: &[Strin
         }
     };
     let mut values: IndexMap<&str, f64> = found.fluxes.iter().map(|(id, flux)| (id.as_str(), *flux)).collect();
-    values.insert(OBJECTIVE, found.objective);
+    let objective = model.flux_balance.as_ref().and_then(|balance| balance.objectives.get(balance.active?));
+    values.insert(objective.map_or(OBJECTIVE, |o| o.id.as_str()), found.objective);
     let wanted: Vec<&str> = wanted.iter().map(|v| v.trim()).filter(|v| !v.is_empty()).collect();
     let columns: Vec<&str> = if wanted.is_empty() { values.keys().copied().collect() } else { wanted };
+    values.entry(OBJECTIVE).or_insert(found.objective);
     let mut row = Vec::new();
     for id in &columns {
         let Some(value) = values.get(id) else {

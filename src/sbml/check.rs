@@ -214,12 +214,10 @@ fn conversion_factors(reader: &mut Reader<'_>, draft: &Draft) {
         if parameter.is_some_and(|p| p.constant) {
             continue;
         }
-        let (lack, label) =
-            if parameter.is_some() { ("constant", "expected a constant parameter") } else { ("a parameter", "no parameter has this id") };
-        let mut diagnostic = Diagnostic::error("S0115", format!("the conversion factor `{name}` of {by} is not {lack}")).at(span, label);
-        diagnostic = match parameter {
-            Some(parameter) => diagnostic.also(&parameter.span, "declared here"),
-            None => diagnostic.suggest(name, draft.model.parameters.iter().map(|p| p.id.as_str())),
+        let diagnostic = Diagnostic::error("S0115", format!("the conversion factor `{name}` of {by} is not a constant parameter"));
+        let diagnostic = match parameter {
+            Some(parameter) => diagnostic.at(span, "expected a constant parameter").also(&parameter.span, "declared here"),
+            None => diagnostic.at(span, "no parameter has this id").suggest(name, draft.model.parameters.iter().map(|p| p.id.as_str())),
         };
         reader.push(diagnostic);
     }

@@ -6,7 +6,7 @@
 use super::mathml::constant_value;
 use super::model::Model;
 use super::xml::{Element, Reader, is_identifier};
-use super::{read, unit_check, units};
+use super::{comp, read, unit_check, units};
 use crate::diag::{Diagnostic, Diagnostics, Severity, Source, Span};
 use crate::expr::{Ast, AstKind};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -25,7 +25,8 @@ pub fn lint(source: &Source, model: Option<&Model>, diagnostics: &mut Diagnostic
     let units = units::read(&mut reader, node);
     references(&mut reader, node);
     participants(&mut reader, node);
-    let Some(model) = model else { return };
+    // The submodels of a flattened model stand elsewhere in the document, or in others, and have units of their own.
+    let Some(model) = model.filter(|_| !comp::is_used(root)) else { return };
     modifiers(&mut reader, model, node);
     shadows(&mut reader, model);
     events(&mut reader, model);
