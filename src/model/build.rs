@@ -19,6 +19,9 @@ const TIME: &str = "<time>";
 /// Deepest nesting of calls of function definitions, which bounds the stack.
 const DEEPEST_CALL: usize = 200;
 
+/// Most fast reactions and nonlinear algebraic rules: their rates are solved for symbolically, at a cost that grows with the cube.
+const MOST_INVARIANTS: usize = 80;
+
 /// Most calls of function definitions in a model.
 const MOST_CALLS: usize = 1_000_000;
 
@@ -458,6 +461,16 @@ impl<'a> Builder<'a> {
     /// d/dt r(t, x, p) = r_t + r_x x' = 0, where x' is linear in the unknown rates.
     fn solve_invariants(&mut self, system: &mut OdeSystem) {
         if self.residuals.is_empty() {
+            return;
+        }
+        if self.residuals.len() > MOST_INVARIANTS {
+            let count = self.residuals.len();
+            let mut diagnostic =
+                Diagnostic::error("M0901", format!("{count} fast reactions and nonlinear algebraic rules are not supported, only {MOST_INVARIANTS}"));
+            if let Some(first) = self.model.reactions.iter().find(|r| r.fast) {
+                diagnostic = diagnostic.at(&first.span, "first fast reaction").help("if the reactions are not in equilibrium, remove fast=\"true\"");
+            }
+            self.diagnostics.push(diagnostic);
             return;
         }
         let graph = &mut system.graph;
