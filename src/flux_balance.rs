@@ -209,8 +209,8 @@ impl<'m> Programme<'m> {
         let columns: Vec<Variable> = self.limits.iter().map(|limit| problem.add_var(0.0, *limit)).collect();
         for column in &columns {
             let size = problem.add_var(1.0, (0.0, f64::INFINITY));
-            problem.add_constraint(&[(size, 1.0), (*column, -1.0)], ComparisonOp::Ge, 0.0);
-            problem.add_constraint(&[(size, 1.0), (*column, 1.0)], ComparisonOp::Ge, 0.0);
+            problem.add_constraint([(size, 1.0), (*column, -1.0)], ComparisonOp::Ge, 0.0);
+            problem.add_constraint([(size, 1.0), (*column, 1.0)], ComparisonOp::Ge, 0.0);
         }
         self.balance(&mut problem, &columns);
         let terms: Vec<(Variable, f64)> = columns.iter().copied().zip(self.cost.iter().copied()).filter(|(_, c)| *c != 0.0).collect();

@@ -345,6 +345,15 @@ fn the_conversion_factor_of_a_model_is_that_of_its_own_species() {
     assert_eq!((factors, model.conversion_factor), (vec![Some("k"), Some("A__k"), None], None));
 }
 
+#[test]
+fn deep_formulas_are_converted() {
+    let deep = format!("{}{}{}", "<apply><minus/>".repeat(240), symbol("time"), "</apply>".repeat(240));
+    let sum = format!("<apply><plus/>{}</apply>", "<ci>x</ci>".repeat(20_000));
+    let inner = parameters(&[parameter("x", P, ""), parameter("y", P, "")]) + &rules(&[("rateRule", "x", &deep), ("rateRule", "y", &sum)]);
+    let outer = parameters(&[parameter("t", K, "")]) + &submodels(&["A:inner comp:timeConversionFactor=\"t\""]);
+    assert_eq!(accepted(&with_definitions(&outer, &[("inner", &inner)])).rate_rules.len(), 2);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Files
 

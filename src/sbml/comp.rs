@@ -22,6 +22,9 @@ pub(super) const COMP: &str = "http://www.sbml.org/sbml/level3/version1/comp/ver
 /// Most submodels of one model, at all depths. A few definitions that hold each other twice would make billions.
 const MAX_INSTANCES: usize = 10_000;
 
+/// Most bytes of model definitions, each counted as often as it is used.
+const MAX_TEXT: usize = 500_000_000;
+
 /// Deepest nesting of submodels and of references into them.
 const MAX_DEPTH: usize = 100;
 
@@ -206,6 +209,7 @@ impl<'d> Hierarchy<'d, '_> {
     /// Makes the submodels of all instances.
     fn expand(&mut self) {
         let mut next = 0;
+        let mut text = 0;
         while next < self.instances.len() {
             let Instance { document, model, .. } = self.instances[next];
             for node in items(model, "listOfSubmodels", "submodel") {
@@ -213,10 +217,13 @@ impl<'d> Hierarchy<'d, '_> {
                 let (Some(id), Some(reference)) = (id, reference) else { continue };
                 let found = self.definition(document, node, reference);
                 let found = found.filter(|found| self.is_new_on_the_way(next, node, *found));
-                if found.is_some() && self.instances.len() == MAX_INSTANCES {
+                text += found.map_or(0, |(_, model)| model.range().len());
+                if found.is_some() && (self.instances.len() == MAX_INSTANCES || text > MAX_TEXT) {
                     if let Some(place) = self.place(document, node, "id") {
-                        let message = format!("the model has more than {MAX_INSTANCES} submodels");
-                        self.diagnostics.push(Diagnostic::error("S0307", message).at(&place, "counted up to here"));
+                        let message = "the model has too many submodels, or too large ones";
+                        self.diagnostics.push(
+                            Diagnostic::error("S0307", message).at(&place, format!("submodel number {MAX_INSTANCES}, or {MAX_TEXT} bytes")),
+                        );
                     }
                     return;
                 }
