@@ -11,7 +11,7 @@ mod ode_support;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use mixode::diag::Diagnostics;
-use mixode::jit::{Backend, Scratch};
+use mixode::jit::Scratch;
 use mixode::model::{CompileOptions, CompiledModel, build, compile};
 use mixode::ode::{Input, Options, Second, Simulator, cvodes_forward};
 use mixode::{petab, sbml};
@@ -68,6 +68,7 @@ impl Case {
             start: experiment.start,
             parameters: values[..np].to_vec(),
             states: values[np..].to_vec(),
+            before: &[],
             directions: ns,
             state_seeds: seeds[np * ns..].to_vec(),
             parameter_seeds: seeds[..np * ns].to_vec(),
@@ -97,6 +98,7 @@ impl Case {
             states: &self.states,
             parameters: &self.parameters,
             changes,
+            before: &[],
             directions: if first { self.directions } else { 0 },
             state_seeds: if first { &self.state_seeds } else { &[] },
             parameter_seeds: if first { &self.parameter_seeds } else { &[] },

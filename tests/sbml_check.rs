@@ -255,7 +255,7 @@ fn names_of_units_are_checked_even_after_other_errors() {
         .replace("id=\"cubic\"", "id=\"minute\"");
     let said = messages(&text).join("; ");
     for part in
-        ["S0104", "S0118 unit `minutes` is not defined", "S0118 unit `cubic` is not defined", "S0119 unit `minute` is defined twice"]
+        ["S0104", "S0811 unit `minutes` is not defined", "S0811 unit `cubic` is not defined", "S0119 unit `minute` is defined twice"]
     {
         assert!(said.contains(part), "{part}: {said}");
     }

@@ -465,10 +465,13 @@ impl<'a> Builder<'a> {
         }
         if self.residuals.len() > MOST_INVARIANTS {
             let count = self.residuals.len();
-            let mut diagnostic =
-                Diagnostic::error("M0901", format!("{count} fast reactions and nonlinear algebraic rules are not supported, only {MOST_INVARIANTS}"));
+            let mut diagnostic = Diagnostic::error(
+                "M0901",
+                format!("{count} fast reactions and nonlinear algebraic rules are not supported, only {MOST_INVARIANTS}"),
+            );
             if let Some(first) = self.model.reactions.iter().find(|r| r.fast) {
-                diagnostic = diagnostic.at(&first.span, "first fast reaction").help("if the reactions are not in equilibrium, remove fast=\"true\"");
+                diagnostic =
+                    diagnostic.at(&first.span, "first fast reaction").help("if the reactions are not in equilibrium, remove fast=\"true\"");
             }
             self.diagnostics.push(diagnostic);
             return;

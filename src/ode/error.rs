@@ -12,7 +12,9 @@ pub enum SimulationError {
     NonFinite { time: f64, what: String },
     #[error("the switching time of `{switch}` has no derivative at t = {time}: it only touches its threshold")]
     Grazing { time: f64, switch: String },
-    #[error("the algebraic rules or equilibria of fast reactions have no solution near the values at t = {time}; a model that calls ordinary reactions fast has none, since all their rates would have to be 0")]
+    #[error(
+        "the algebraic rules or equilibria of fast reactions have no solution near the values at t = {time}; a model that calls ordinary reactions fast has none, since all their rates would have to be 0"
+    )]
     Invariant { time: f64 },
     #[error("event `{event}` is executed again and again at t = {time}: its assignments trigger it anew")]
     EventLoop { time: f64, event: String },

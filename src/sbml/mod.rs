@@ -37,7 +37,6 @@
 //! | S0115 | A conversion factor is not a constant parameter. |
 //! | S0116 | An algebraic rule has no variable left to determine: there are too many equations. |
 //! | S0117 | Definitions need each other in a circle. |
-//! | S0118 | A unit is not defined. |
 //! | S0119 | A unit is defined twice. |
 //! | S0120 | An attribute names a compartment or type that does not exist. |
 //! | S0121 | A reaction has neither reactants nor products. |
@@ -71,6 +70,7 @@
 //! | S0808 | Warning: the trigger of an event is constant. |
 //! | S0809 | Warning: units in a formula do not go together. |
 //! | S0810 | Warning: a formula has another unit than what it sets. |
+//! | S0811 | Warning: a unit is not defined. |
 //! | S0905 | Not supported yet: packages that change the meaning of the model. |
 //! | S0906 | Not supported yet: user-defined constraints and quadratic objectives of package fbc. |
 

@@ -194,7 +194,7 @@ fn factor(reader: &mut Reader<'_>, node: Element<'_>, known: &[&str]) -> Option<
 /// Reports a name that is no unit.
 fn undefined(reader: &mut Reader<'_>, name: &str, span: &Span, label: &str, candidates: &[&str]) {
     let mut diagnostic =
-        Diagnostic::error("S0118", format!("unit `{name}` is not defined")).at(span, label).suggest(name, candidates.iter().copied());
+        Diagnostic::warning("S0811", format!("unit `{name}` is not defined")).at(span, label).suggest(name, candidates.iter().copied());
     if reader.level == 3 && BUILT_IN.iter().any(|(built_in, ..)| *built_in == name) {
         diagnostic = diagnostic.help(format!("level 3 has no built-in unit `{name}`; define it, or leave the attribute out"));
     }
