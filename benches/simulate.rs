@@ -68,7 +68,6 @@ impl Case {
             start: experiment.start,
             parameters: values[..np].to_vec(),
             states: values[np..].to_vec(),
-            before: &[],
             directions: ns,
             state_seeds: seeds[np * ns..].to_vec(),
             parameter_seeds: seeds[..np * ns].to_vec(),
