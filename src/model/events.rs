@@ -61,19 +61,40 @@ impl<'a> Builder<'a> {
         result
     }
 
+    /// What the changes of a period set. Unlike events, they keep the concentrations of species in a compartment that they resize
+    /// (PETAB.md 4.5).
+    fn period_assignments(&mut self, assigned: &[(&'a str, ExprId)]) -> AssignmentFormulas {
+        let mut all = assigned.to_vec();
+        let model = self.model;
+        for species in &model.species {
+            let resized = assigned.iter().any(|a| a.0 == species.compartment) && self.amounts.contains_key(&amount_name(&species.id));
+            if resized && !assigned.iter().any(|a| a.0 == species.id) {
+                all.extend(self.entity(&species.id, None).map(|value| (species.id.as_str(), value)));
+            }
+        }
+        let mut result = self.assignments(&all);
+        for ((id, _), volume) in all.iter().zip(result.volumes.iter_mut().flatten()) {
+            let compartment = self.species.get(id).map_or("", |s| s.compartment.as_str());
+            if let Some((_, new)) = assigned.iter().find(|a| a.0 == compartment).filter(|_| self.amounts.contains_key(&amount_name(id))) {
+                *volume = *new;
+            }
+        }
+        result
+    }
+
     /// Lowers the changes of later periods.
     pub(super) fn lower_changes(&mut self, periods: &'a [petab::Period]) -> Vec<Change> {
         let nothing = FxHashMap::default();
         let mut changes = Vec::new();
         for period in periods {
-            let mut assigned = Vec::new();
+            let mut assigned: Vec<(&'a str, ExprId)> = Vec::new();
             for c in &period.changes {
                 let scope = Scope { origin: Origin::Petab(&c.value.span), local: &nothing, only_local: false, stage: Stage::Running };
                 if let Some(value) = self.lower(&c.value.ast, scope) {
                     assigned.push((c.target.as_str(), value));
                 }
             }
-            let assignments = self.assignments(&assigned);
+            let assignments = self.period_assignments(&assigned);
             changes.push(Change { time: period.time, assignments });
         }
         changes
