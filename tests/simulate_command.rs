@@ -102,7 +102,7 @@ fn wrong_usage_writes_nothing() {
         (&["two.xml", "-o", "old.csv", "--steps", "1e300"], 2, "--steps"),
         (&["two.xml", "-o", "old.csv", "--start", "NaN"], 2, "--start"),
         (&["two.xml", "-o", "old.csv", "--rtol", "0"], 2, "--rtol"),
-        (&["two.xml", "-o", "old.csv", "--duration", ""], 77, "flux balance"),
+        (&["two.xml", "-o", "old.csv", "--duration", ""], 1, "no active objective"),
         (&["two.xml", "-o", "old.csv", "--parameters", "p.tsv"], 2, "--parameters"),
         (&["two.xml", "--log"], 2, "--plot"),
         (&["two.xml", "--all", "--variables", "A"], 2, "--all"),

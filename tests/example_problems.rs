@@ -1,0 +1,101 @@
+//! The project's own problems, compared through the binary as anyone would run it. The suites of the reference data are judged by
+//! `scripts/test`.
+
+#![allow(clippy::unwrap_used)]
+
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+
+fn read_json(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// Compares one number of two JSON values; the message names both.
+fn compare(what: &str, found: &Value, expected: &Value, tolerance: f64) -> Option<String> {
+    let close = found.as_f64().zip(expected.as_f64()).is_some_and(|(f, e)| (f - e).abs() <= tolerance);
+    (!close).then(|| format!("{what} is {found}, expected {expected} within {tolerance:e}"))
+}
+
+/// Compares the gradient of an evaluation with a reference by natural logarithms, relative in the Euclidean norm.
+///
+/// In version 2 of PEtab an estimated parameter with positive bounds is fitted on that scale.
+fn compare_gradient(found: &Value, expected: &serde_json::Map<String, Value>, tolerance: f64) -> Vec<String> {
+    let mut problems = Vec::new();
+    let (mut error, mut norm) = (0.0, 0.0);
+    for (name, reference) in expected {
+        if found["scales"][name] != "log" {
+            problems.push(format!("scale of {name} is {}, expected \"log\"", found["scales"][name]));
+        }
+        let reference = reference.as_f64().unwrap();
+        // An entry that is missing makes the error not a number, which fails below.
+        error += (found["gradient"][name].as_f64().unwrap_or(f64::NAN) - reference).powi(2);
+        norm += reference.powi(2);
+    }
+    let relative = (error / norm).sqrt();
+    if relative.is_nan() || relative > tolerance {
+        problems.push(format!(
+            "gradient is {}, expected {expected:?} within {tolerance:e} of its norm, is off by {relative:e}",
+            found["gradient"]
+        ));
+    }
+    problems
+}
+
+/// Evaluates a problem of `petab_problems/` at its nominal parameters and compares with its `expected.json`.
+///
+/// The total adds up what each cell and each population term may be off.
+fn check_example(name: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("petab_problems").join(name);
+    let expected = read_json(&folder.join("expected.json"));
+    let scratch = tempfile::tempdir().unwrap();
+    let output = scratch.path().join("evaluation.json");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mixode"));
+    command.arg("evaluate").arg(folder.join("problem.yaml")).arg("--json").arg(&output);
+    if expected.get("gradient_log").is_some() {
+        command.args(["--gradient", "forward"]);
+    }
+    let ran = command.output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let found = read_json(&output);
+
+    let tolerance = |key: &str| expected["tolerance"][key].as_f64();
+    let mut problems = Vec::new();
+    for key in ["llh", "chi2"] {
+        if let Some(allowed) = tolerance(key) {
+            problems.extend(compare(key, &found[key], &expected[key], allowed));
+        }
+    }
+    if let Some(cells) = expected["individuals"].as_object() {
+        let allowed = tolerance("laplace").unwrap();
+        let total = allowed * cells.len() as f64 + tolerance("bulk").unwrap_or(0.0) + tolerance("snapshot_statistic").unwrap_or(0.0);
+        problems.extend(compare("nllh", &found["nllh"], &expected["nllh"], total));
+        for (cell, reference) in cells {
+            let own =
+                [&found["individuals"][cell], &found["terms"]["individuals"][cell], &found["terms"]["trajectory"]["individuals"][cell]];
+            let own = own.into_iter().find(|v| !v.is_null()).unwrap_or(&Value::Null);
+            problems.extend(compare(&format!("laplace of cell {cell}"), &own["laplace"], &reference["laplace"], allowed));
+        }
+    } else {
+        problems.extend(compare("nllh", &found["nllh"], &expected["nllh"], tolerance("llh").unwrap()));
+    }
+    if let Some(reference) = expected["gradient_log"].as_object() {
+        problems.extend(compare_gradient(&found, reference, tolerance("gradient").unwrap()));
+    }
+    assert!(problems.is_empty(), "{name}:\n  {}", problems.join("\n  "));
+}
+
+#[test]
+fn conversion_has_its_expected_values() {
+    check_example("conversion");
+}
+
+#[test]
+fn conversion_cells_has_its_expected_values() {
+    check_example("conversion_cells");
+}
+
+#[test]
+fn transfection_has_its_expected_values() {
+    check_example("transfection");
+}
