@@ -3,10 +3,11 @@
 //! # The line
 //!
 //! 1. [`petab::read`] reads a problem: YAML and tables of PEtab 1 or 2, with the extension `nlme`.
-//! 2. [`sbml::read`] reads its model, exactly as the file says.
+//! 2. [`sbml::read`] reads its model as the file says, composed models flattened.
 //! 3. [`model::build`] marries both into one [`model::OdeSystem`]: states, parameters, observables, experiments as expressions.
 //! 4. [`model::compile`] derives first and second derivatives and makes machine code: [`model::CompiledModel`].
-//! 5. [`ode::Simulator`] integrates states and sensitivities in one block, stopping at every switch of the right-hand side.
+//! 5. [`ode::Simulator`] integrates states and sensitivities in one block, stopping at every switch and event; [`ode::time_course`] is the
+//!    simulation of a model alone.
 //! 6. [`likelihood::problem::ProblemObjective`] turns simulations and data into the negative log-likelihood, its gradient and information.
 //! 7. [`estimate::multistart::multistart`] minimises it from many points: [`estimate::Fit`].
 //! 8. [`report::write_run`] writes the run directory. The commands of [`cli`] are these steps in a row.

@@ -4,9 +4,9 @@
 //! [`compile`](compiled::compile) derives what is asked for and makes machine code ([`CompiledModel`]).
 //!
 //! Conventions: the states x are the quantities as formulas see them (a species' concentration unless
-//! `hasOnlySubstanceUnits`). The parameters p are everything that is constant between two changes of an experiment: first
-//! every row of the PEtab parameter table (theta), then the model's own constants, then the flags of the switches.
-//! Assignment rules and function definitions are substituted.
+//! `hasOnlySubstanceUnits`), but amounts where the compartment changes. The parameters p are everything that is constant between two
+//! changes of an experiment or events: first every row of the PEtab parameter table (theta), then the model's own constants, then what
+//! the integrator sets: delayed quantities and the flags of the switches. Assignment rules and function definitions are substituted.
 //!
 //! Diagnostic codes raised in this room:
 //!

@@ -1,10 +1,10 @@
-//! SBML files, exactly as they stand: no evaluation, no flattening, no guessing beyond the defaults of each level.
+//! SBML files as they stand: no evaluation and no guessing beyond the defaults of each level; only composed models are flattened.
 //!
 //! [`read`] turns the text of a document of level 1 version 1 to level 3 version 2 into a [`Model`]. `xml` gives access to
 //! elements and attributes with their places, `mathml` (level 1: `infix`) makes formulas, `check` looks at what must hold
 //! between the parts. [`lint`] says more about a model than reading it needs, above all about units (`units`, `unit_check`).
-//! To add a construct, edit `model.rs` and `read.rs`, and take it from the list of unsupported ones in
-//! `xml.rs`.
+//! `comp` flattens hierarchical models, `fbc` reads objectives of flux balance, `determination` finds what algebraic rules determine.
+//! To add a construct, edit `model.rs` and `read.rs`, and its names in `xml.rs`.
 //!
 //! | Code | Meaning |
 //! | --- | --- |
