@@ -246,6 +246,7 @@ fn no_entry(message: String) -> Diagnostic {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use std::io::Write as _;
 

@@ -43,12 +43,9 @@ impl<'a> Builder<'a> {
         let mut reaches: Vec<Vec<bool>> =
             residuals.iter().map(|r| unknowns.iter().map(|u| self.graph.depends_on(*r, *u)).collect()).collect();
         for k in 0..n {
-            for a in 0..n {
-                if reaches[a][k] {
-                    for b in 0..n {
-                        reaches[a][b] |= reaches[k][b];
-                    }
-                }
+            let through = reaches[k].clone();
+            for row in reaches.iter_mut().filter(|row| row[k]) {
+                row.iter_mut().zip(&through).for_each(|(reached, further)| *reached |= further);
             }
         }
         let mut order: Vec<usize> = (0..n).collect();
@@ -116,9 +113,10 @@ pub(super) fn solve_linear(graph: &mut Graph, equations: &[ExprId], unknowns: &[
                 continue;
             }
             let factor = quotient(graph, matrix[i][k], matrix[k][k], guarded);
-            for j in k + 1..=n {
-                let product = graph.mul(factor, matrix[k][j]);
-                matrix[i][j] = graph.sub(matrix[i][j], product);
+            let pivot_row = matrix[k].clone();
+            for (entry, of_pivot) in matrix[i].iter_mut().zip(pivot_row).skip(k + 1) {
+                let product = graph.mul(factor, of_pivot);
+                *entry = graph.sub(*entry, product);
             }
         }
     }

@@ -137,5 +137,6 @@ fn vertex(points: &[(f64, f64)]) -> Option<(f64, f64)> {
     let (left, right) = ((fb - fa) / (b - a), (fc - fb) / (c - b));
     let bend = (right - left) / (c - a);
     let time = 0.5 * (a + b) - 0.5 * left / bend;
-    (bend > 0.0 && time > a && time < c && time != b).then(|| (time, fa + left * (time - a) + bend * (time - a) * (time - b)))
+    let value = fa + left * (time - a) + bend * (time - a) * (time - b);
+    (bend > 0.0 && time > a && time < c && time != b).then_some((time, value))
 }

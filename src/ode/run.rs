@@ -279,7 +279,10 @@ impl Output<'_> {
             let same = self.trajectory.parameters[current] == system.parameters
                 && self.trajectory.parameter_seeds[current] == system.seeds
                 && self.trajectory.parameter_second[current] == system.seeds_second;
-            return if same { () } else { self.begin_segment(system) };
+            if !same {
+                self.begin_segment(system);
+            }
+            return;
         }
         self.trajectory.parameters[current].copy_from_slice(&system.parameters);
         self.trajectory.parameter_seeds[current].copy_from_slice(&system.seeds);

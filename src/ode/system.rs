@@ -336,7 +336,8 @@ impl System {
         let model = self.model.clone();
         let dx = &model.rhs.dx;
         dx.kernel.call([&[t][..], x, &self.parameters, &[]], &mut self.jacobian, &mut self.scratch);
-        if !block::all_finite(&self.jacobian) && !(self.directions == 0 && self.difference_jacobian(t, x)) {
+        let finite = block::all_finite(&self.jacobian) || (self.directions == 0 && self.difference_jacobian(t, x));
+        if !finite {
             let entry = self.jacobian.iter().position(|v| !v.is_finite()).unwrap_or(0);
             self.not_finite = Some(NotFinite { time: t, row: dx.rows[entry] as usize, column: self.directions.min(1) });
             return false;
