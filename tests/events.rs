@@ -217,6 +217,46 @@ fn fast_reactions() {
     by_differences(&subject, &times, 3e-6);
 }
 
+/// x' = -x(t - 1) with x = 1 before the start: x = 1 - t until 1, then 1 - t + (t - 1)^2/2, then also - (t - 2)^3/6. A dose at 0.5 is
+/// felt again one delay later.
+#[test]
+fn delay_differential_equation() {
+    let dose = [Event::new("time >= 0.5", &[("y", "y + 1")])];
+    let xml = document(&[("x", "1", "-LAG_x"), ("y", "0", "LAG_y")], &["LAG_x", "LAG_y"], &dose);
+    let lagged = |xml: String, id: &str| {
+        let symbol = "<csymbol encoding=\"text\" definitionURL=\"http://www.sbml.org/sbml/symbols/delay\">d</csymbol>";
+        xml.replace(&format!("<ci>LAG_{id}</ci>"), &format!("<apply>{symbol}<ci>{id}</ci><cn>1</cn></apply>"))
+    };
+    let xml = lagged(lagged(xml, "x"), "y");
+    let subject = Subject::new(&xml, &named(&[("LAG_x", 1.0)]), false).unwrap();
+    let times = [0.5, 1.0, 1.25, 2.0, 2.75];
+    let trajectory = subject.simulate(&[1.0], 0, &times, &mixode::ode::Options { rtol: 1e-10, atol: 1e-12, ..tight() }).unwrap();
+    let (x, y) = (subject.state("x"), subject.state("y"));
+    for (i, t) in times.iter().enumerate() {
+        let late = |lag: f64| f64::max(t - lag, 0.0);
+        close("x", &[trajectory.block(i)[x]], &[1.0 - t + late(1.0).powi(2) / 2.0 - late(2.0).powi(3) / 6.0], 1e-8);
+        // y is 1 from 0.5 on, and what came in then comes in again from 1.5 and 2.5 on.
+        let again = late(1.5) + late(2.5).powi(2) / 2.0;
+        close("y", &[trajectory.block(i)[y]], &[if *t < 0.5 { 0.0 } else { 1.0 + again }], 1e-8);
+    }
+    let error = subject.simulate(&[1.0], 1, &times, &tight()).unwrap_err();
+    assert!(matches!(&error, SimulationError::Unsupported { what } if what.contains("delay")), "{error}");
+}
+
+/// Rounded numbers in conditions: x grows in the first half of every period of 3.
+#[test]
+fn periodic_conditions() {
+    let xml = document(&[("x", "0", "ON")], &["ON"], &[]);
+    let periodic = "<piecewise><piece><cn>1</cn><apply><lt/><apply><minus/>TIME<apply><times/><cn>3</cn><apply><floor/><apply><divide/>\
+                    TIME<cn>3</cn></apply></apply></apply></apply><cn>0.5</cn></apply></piece><otherwise><cn>0</cn></otherwise></piecewise>";
+    let xml = xml.replace("<ci>ON</ci>", &periodic.replace("TIME", TIME));
+    let subject = Subject::new(&xml, &named(&[("ON", 1.0)]), false).unwrap();
+    let trajectory = subject.simulate(&[1.0], 0, &[0.25, 3.0, 20.0], &tight()).unwrap();
+    close("x", trajectory.blocks.as_slice(), &[0.25, 0.5, 3.5], 1e-10);
+}
+
+const TIME: &str = "<csymbol encoding=\"text\" definitionURL=\"http://www.sbml.org/sbml/symbols/time\">t</csymbol>";
+
 /// A bouncing ball: v := -e v where the height falls to 0, many times.
 #[test]
 fn bouncing_ball() {

@@ -30,17 +30,19 @@ pub fn description(loaded: &Loaded) -> Vec<(String, String)> {
     let Loaded { problem, model, system } = loaded;
     let mut page = Vec::new();
     let mut add = |label: &str, text: String| page.push((label.to_string(), text));
-    add(
-        "model",
-        format!(
-            "SBML L{}V{}; {} states, {} reactions, {} switches of the right-hand side",
-            model.level_version.0,
-            model.level_version.1,
-            system.states.len(),
-            model.reactions.len(),
-            system.switches.len()
-        ),
-    );
+    let (states, reactions) = (system.states.len(), model.reactions.len());
+    let mut text = format!("SBML L{}V{}; {states} states, {reactions} reactions", model.level_version.0, model.level_version.1);
+    let parts = [
+        (system.switches.len(), "switches of formulas"),
+        (system.events.len(), "events"),
+        (system.invariants.len(), "equations solved with the states"),
+        (system.delays.len(), "delayed quantities"),
+        (system.constraints.len(), "constraints"),
+    ];
+    for (count, what) in parts.into_iter().filter(|p| p.0 > 0) {
+        text += &format!(", {count} {what}");
+    }
+    add("model", text);
     let mut kinds: IndexMap<&str, usize> = IndexMap::new();
     for m in &problem.measurements {
         *kinds.entry(kind_name(&m.kind)).or_default() += 1;

@@ -80,8 +80,8 @@ impl<'a> Builder<'a> {
             }
             let Some(rule) = self.rules.get(id) else {
                 // Species and reactions are taken to vary, and what an algebraic rule may determine.
-                let settled = self.kinds.is_empty() && !self.species.contains_key(id) && !self.reactions.contains_key(id);
-                if !settled || (!self.model.algebraic_rules.is_empty() && !constant(id)) {
+                let constant_kind = !self.species.contains_key(id) && !self.reactions.contains_key(id);
+                if !constant_kind || (!self.model.algebraic_rules.is_empty() && !constant(id)) {
                     return true;
                 }
                 continue;

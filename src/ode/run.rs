@@ -84,6 +84,11 @@ impl Run<'_> {
         let mut crossings = vec![];
         let mut moving = false;
         loop {
+            if with_delays && t > self.input.start {
+                // What is to happen now may make the past jump here.
+                let (system, y) = self.integrator.parts();
+                history::record(system, t, y);
+            }
             let mut jumped = false;
             while let Some(change) = changes.get(done).filter(|c| c.time <= t || near(c.time, t)) {
                 self.apply_change(change, t)?;
