@@ -156,8 +156,9 @@ impl Agenda {
                     let flag = model.switches[j].flag;
                     return Err(SimulationError::Grazing { time: t, switch: model.parameters[flag].clone() });
                 }
-                // Nothing happened to the states: to carry them forth and back would only add rounding errors.
-                _ if executed == 0 && !bends => {
+                // Nothing happened to the states: to carry them forth and back would only add rounding errors. A kink of the rates
+                // shows in second derivatives.
+                _ if executed == 0 && !bends && (pairs == 0 || grazing.is_some()) => {
                     y.copy_from_slice(&before);
                     system.clock = Clock::fixed(ns, pairs);
                 }
