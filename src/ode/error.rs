@@ -6,7 +6,7 @@
 pub enum SimulationError {
     #[error("the simulation stopped at t = {time}: {steps} steps were not enough")]
     StepLimit { time: f64, steps: usize },
-    #[error("the simulation stopped at t = {time}: the step size became too small{}", state.as_ref().map(|s| format!(" (state `{s}`)")).unwrap_or_default())]
+    #[error("the simulation stopped at t = {time}: the step size became too small{}; the state may run away there, or an absolute tolerance below its rounding errors asks for too much", state.as_ref().map(|s| format!(" (state `{s}`)")).unwrap_or_default())]
     StepTooSmall { time: f64, state: Option<String> },
     #[error("`{what}` is not a finite number at t = {time}")]
     NonFinite { time: f64, what: String },
