@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod event_support;
+mod reference_data;
 use event_support::{Event, Subject, document, reactions, tight, with_rules};
 use mixode::ode::SimulationError;
-use std::path::{Path, PathBuf};
+use reference_data::{numbers, oracles, shared};
+use std::path::Path;
 
 fn named(values: &[(&str, f64)]) -> Vec<(String, f64)> {
     values.iter().map(|(n, v)| (n.to_string(), *v)).collect()
@@ -19,16 +21,7 @@ fn close(what: &str, computed: &[f64], expected: &[f64], tolerance: f64) {
 }
 
 fn oracle(name: &str) -> Option<serde_json::Value> {
-    let shared = std::env::var_os("MIXODE_SHARED").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    let Ok(text) = std::fs::read_to_string(shared.join("nlme/oracles/oracles.json")) else {
-        eprintln!("LEFT OUT: oracle {name}, no reference data");
-        return None;
-    };
-    Some(serde_json::from_str::<serde_json::Value>(&text).unwrap()[name].take())
-}
-
-fn numbers(value: &serde_json::Value) -> Vec<f64> {
-    value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+    Some(oracles()?[name].take())
 }
 
 /// First and second derivatives of all states at `times` against central differences of values and of first derivatives.
@@ -361,11 +354,8 @@ impl Local for roxmltree::Node<'_, '_> {
 /// First derivatives of the suite's event models against differences, wherever the differences from both sides agree.
 #[test]
 fn event_models_of_the_suite() {
-    let shared = std::env::var_os("MIXODE_SHARED").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    let Ok(folders) = std::fs::read_dir(shared.join("suites/sbml")) else {
-        eprintln!("LEFT OUT: event models of the SBML suite, no reference data");
-        return;
-    };
+    let Some(suite) = shared("suites/sbml") else { return };
+    let folders = std::fs::read_dir(suite).unwrap();
     let mut folders: Vec<_> = folders.map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
     folders.sort();
     let (mut compared, mut one_sided, mut models, mut refused, mut wrong) = (0, 0, 0, 0, vec![]);

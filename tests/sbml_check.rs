@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod reference_data;
 use mixode::diag::{Diagnostics, Severity, Source};
 use mixode::sbml;
+use reference_data::shared;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 fn checked(text: &str) -> Diagnostics {
     checked_file("model.xml", text)
@@ -279,25 +281,15 @@ fn algebraic_rules_take_the_variables_that_are_left() {
     assert_eq!(rules(&["(minus x S)"]), ["x"], "then the order in the formula");
 }
 
-/// Folder with the reference models, if there is one.
-fn shared() -> Option<PathBuf> {
-    let path = std::env::var_os("MIXODE_SHARED").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    if path.is_dir() {
-        return Some(path);
-    }
-    println!("left out: no reference data at {}", path.display());
-    None
-}
-
 /// Valid models are not called wrong. Their warnings are counted, for a look at what people would see.
 #[test]
 fn models_of_the_suites_have_no_errors() {
-    let Some(shared) = shared() else { return };
+    let Some(suites) = shared("suites") else { return };
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut wrong = Vec::new();
     let mut models = 0;
-    for suite in ["suites/sbml", "suites/biomodels", "suites/biomodels-import-only"] {
-        let mut folders: Vec<PathBuf> = std::fs::read_dir(shared.join(suite)).into_iter().flatten().map(|e| e.unwrap().path()).collect();
+    for suite in ["sbml", "biomodels", "biomodels-import-only"] {
+        let mut folders: Vec<PathBuf> = std::fs::read_dir(suites.join(suite)).into_iter().flatten().map(|e| e.unwrap().path()).collect();
         folders.sort();
         for file in folders.iter().filter_map(|f| std::fs::read_dir(f).ok()).flatten().map(|e| e.unwrap().path()) {
             let Ok(text) = std::fs::read_to_string(&file) else { continue };

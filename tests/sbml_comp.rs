@@ -2,24 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod formula_text;
+use formula_text::show;
 use mixode::diag::{Diagnostics, Source};
-use mixode::expr::{Ast, AstKind};
 use mixode::sbml::{self, Model};
-
-/// A formula in a compact form without places: `Add(a, 1)`.
-fn show(ast: &Ast) -> String {
-    match &ast.kind {
-        AstKind::Number(value) => value.to_string(),
-        AstKind::Name(name) => name.clone(),
-        AstKind::Time => "time".to_owned(),
-        AstKind::Unary(op, a) => format!("{op:?}({})", show(a)),
-        AstKind::Binary(op, a, b) => format!("{op:?}({}, {})", show(a), show(b)),
-        AstKind::Call(name, arguments) => format!("{name}({})", arguments.iter().map(show).collect::<Vec<_>>().join(", ")),
-        AstKind::RateOf(a) => format!("rateOf({})", show(a)),
-        AstKind::Delay(a, b) => format!("delay({}, {})", show(a), show(b)),
-        AstKind::Piecewise(..) => "piecewise".to_owned(),
-    }
-}
 
 fn document(model: &str, definitions: &str) -> String {
     format!(

@@ -2,33 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod formula_text;
+mod reference_data;
+use formula_text::show;
 use mixode::diag::{Diagnostics, Severity, Source};
 use mixode::expr::{Ast, AstKind, Binary, Unary};
 use mixode::sbml::{self, Model};
+use reference_data::shared;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Helpers
-
-/// A formula in a compact form without places: `Add(a, 1)`.
-fn show(ast: &Ast) -> String {
-    let list = |parts: Vec<String>| parts.join(", ");
-    match &ast.kind {
-        AstKind::Number(value) => value.to_string(),
-        AstKind::Name(name) => name.clone(),
-        AstKind::Time => "time".to_owned(),
-        AstKind::Unary(op, a) => format!("{op:?}({})", show(a)),
-        AstKind::Binary(op, a, b) => format!("{op:?}({}, {})", show(a), show(b)),
-        AstKind::Call(name, arguments) => format!("{name}({})", list(arguments.iter().map(show).collect())),
-        AstKind::RateOf(a) => format!("rateOf({})", show(a)),
-        AstKind::Delay(a, b) => format!("delay({}, {})", show(a), show(b)),
-        AstKind::Piecewise(pieces, otherwise) => {
-            let pieces = pieces.iter().map(|(value, condition)| format!("{} if {}", show(value), show(condition)));
-            format!("piecewise({})", list(pieces.chain(otherwise.as_deref().map(show)).collect()))
-        }
-    }
-}
 
 fn read(text: &str) -> (Option<Model>, Diagnostics) {
     let mut diagnostics = Diagnostics::new();
@@ -95,15 +80,6 @@ fn formula(mathml: &str) -> String {
 fn complaints(text: &str) -> Vec<String> {
     let (_, diagnostics) = read(text);
     diagnostics.items().iter().map(|d| format!("{} {}", d.code, d.span.as_ref().unwrap().text())).collect()
-}
-
-fn shared() -> Option<PathBuf> {
-    let path = std::env::var_os("MIXODE_SHARED").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    if path.is_dir() {
-        return Some(path);
-    }
-    println!("left out: no reference data at {}", path.display());
-    None
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -774,7 +750,7 @@ fn read_file(shared: &Path, file: &Path) -> (Option<Model>, Diagnostics) {
 /// Reads every model below the folders, counts the outcomes, and fails on errors that do not say "not supported".
 /// Returns how many were read.
 fn survey(folders: &[&str]) -> usize {
-    let Some(shared) = shared() else { return 0 };
+    let Some(shared) = shared(".") else { return 0 };
     let mut files = Vec::new();
     folders.iter().for_each(|folder| models_below(&shared.join(folder), &mut files));
     let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
@@ -797,19 +773,19 @@ fn survey(folders: &[&str]) -> usize {
 #[test]
 fn models_of_petab_problems_are_read() {
     let read = survey(&["suites/petab", "suites/benchmarks", "problems"]);
-    assert!(shared().is_none() || read >= 71, "{read}");
+    assert!(shared(".").is_none() || read >= 71, "{read}");
 }
 
 #[test]
 fn cases_of_the_sbml_suite_are_read_or_named_unsupported() {
     let read = survey(&["suites/sbml"]);
-    assert!(shared().is_none() || read >= 1903, "{read}");
+    assert!(shared(".").is_none() || read >= 1903, "{read}");
 }
 
 #[test]
 fn published_models_are_read_or_named_unsupported() {
     let read = survey(&["suites/biomodels", "suites/biomodels-import-only"]);
-    assert!(shared().is_none() || read >= 90, "{read}");
+    assert!(shared(".").is_none() || read >= 90, "{read}");
 }
 
 /// The value of arithmetic, with a number for each name; `None` where there is more than arithmetic.
@@ -882,7 +858,7 @@ fn essence(model: &Model, constancy: bool) -> String {
 /// The suite holds some cases in several levels, written by libSBML's converters: all must be the same model.
 #[test]
 fn all_levels_of_a_case_are_the_same_model() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = shared(".") else { return };
     // Level 1 demands a compartment where the other levels have none.
     let exceptions = ["00168-sbml-l1v2.xml", "00574-sbml-l1v2.xml", "01812-sbml-l1v2.xml"];
     let mut files = Vec::new();

@@ -2,14 +2,19 @@
 //!
 //! With directions D the states become x + D u such that r(t, x + D u, p) = 0. Their derivatives follow from the implicit
 //! function theorem: r_x (X_k + D u_k) + r_p P_k + r_t tau_k = 0, and once more for the second order.
+//!
+//! Algebraic rules are solved by Newton's method. Fast reactions have their direction, which chooses among several equilibria:
+//! they are followed from where they are by implicit Euler steps of growing length, which end as Newton's method
+//! (pseudo-transient continuation, Kelley and Keyes 1998, SIAM J. Numer. Anal. 35:508).
 
 use super::SimulationError;
 use super::system::System;
 use nalgebra::{DMatrix, DVector};
 
+/// Most steps towards the invariants.
 const MAX_ITERATIONS: usize = 300;
 
-/// Moves the carried block `y` onto the invariants.
+/// Moves the carried block `y` onto the invariants. Fails with `Invariant` where there is no solution near.
 pub fn project(system: &mut System, t: f64, y: &mut [f64]) -> Result<(), SimulationError> {
     let model = system.model.clone();
     let invariants = &model.invariants;

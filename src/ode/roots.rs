@@ -5,6 +5,7 @@
 
 use super::cvodes::{Failure, Integrator};
 use super::switch::{Cells, Crossing};
+use std::sync::Arc;
 
 /// Parts into which a step is divided.
 const PARTS: usize = 4;
@@ -29,7 +30,7 @@ impl RootFinder {
     /// The first time in (from, to], a part of the last step, at which a root function has left its cell, with all root functions that cross there.
     pub fn first(&mut self, it: &mut Integrator, from: f64, to: f64, cells: &Cells) -> Result<Option<(f64, Vec<Crossing>)>, Failure> {
         self.spare.extend(self.samples.drain(..).map(|s| s.roots));
-        let watched = it.system().state_switches.clone();
+        let watched = Arc::clone(&it.system().state_switches);
         let crossed = |roots: &[f64]| watched.iter().any(|&j| cells.left(j as usize, roots[j as usize]));
         for i in 0..=PARTS {
             let time = if i == PARTS { to } else { from + (to - from) * i as f64 / PARTS as f64 };

@@ -161,7 +161,8 @@ impl Simulator {
     }
 
     /// Simulates from `input.start` and returns the blocks at `times` (sorted, finite, not before the start). At a time where a period
-    /// changes or a switch happens, the output is the state after it.
+    /// changes or a switch happens, the output is the state after it; of events those are in it whose condition holds at the time
+    /// itself, not just after it (`time >= t`, not `time > t`).
     ///
     /// A switch exactly at the start has happened already: the sensitivities do not jump there, although one side of the
     /// derivative with respect to a parameter that is the switching time would say so. The same holds for a switch exactly at a change.

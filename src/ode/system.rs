@@ -100,7 +100,7 @@ pub struct System {
     /// d2p/dxi2, np by pairs.
     pub seeds_second: Vec<f64>,
     /// State switches: indices into the model's switches.
-    pub state_switches: Vec<u32>,
+    pub state_switches: Arc<[u32]>,
     /// Values of all root functions at the last evaluation.
     pub roots: Vec<f64>,
     /// Derivatives of the time to which the block is carried, see `clock.rs`.

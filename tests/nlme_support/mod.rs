@@ -1,30 +1,13 @@
 //! Reference data for the tests of the mixed-effects likelihoods.
-#![allow(clippy::unwrap_used, clippy::print_stderr, dead_code)]
+#![allow(clippy::unwrap_used, dead_code)]
 
 pub mod models;
 
-use std::path::PathBuf;
+#[path = "../reference_data/mod.rs"]
+mod reference_data;
 
-/// A file of the shared reference data, or `None` with a visible note where the data are absent.
-pub fn shared(path: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("MIXODE_SHARED").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    let file = root.join(path);
-    if file.exists() {
-        return Some(file);
-    }
-    eprintln!("LEFT OUT: no reference data `{path}` (set MIXODE_SHARED to the folder that holds them)");
-    None
-}
-
-/// The numbered oracles of NLME.md section 7.
-pub fn oracles() -> Option<serde_json::Value> {
-    let text = std::fs::read_to_string(shared("nlme/oracles/oracles.json")?).unwrap();
-    Some(serde_json::from_str(&text).unwrap())
-}
-
-pub fn numbers(value: &serde_json::Value) -> Vec<f64> {
-    value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
-}
+#[allow(unused_imports)]
+pub use reference_data::{numbers, oracles, shared};
 
 pub fn matrix(value: &serde_json::Value) -> nalgebra::DMatrix<f64> {
     let rows: Vec<Vec<f64>> = value.as_array().unwrap().iter().map(numbers).collect();
