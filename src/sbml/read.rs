@@ -489,11 +489,15 @@ fn assignment(reader: &mut Reader<'_>, node: Element<'_>, attribute: &str, kind:
         TargetKind::AssignmentRule => draft.model.assignment_rules.push(item),
         TargetKind::RateRule => draft.model.rate_rules.push(item),
         // The event it belongs to is the last one.
-        TargetKind::Event => draft.model.events.last_mut().map(|event| event.assignments.push(item)).unwrap_or(()),
+        TargetKind::Event => {
+            if let Some(event) = draft.model.events.last_mut() {
+                event.assignments.push(item);
+            }
+        }
     }
 }
 
-/// The only child called `name` of a node, and whether its formula is there.
+/// The formula in the child called `name` of a node.
 fn child_formula(reader: &mut Reader<'_>, node: Element<'_>, name: &str) -> Option<Ast> {
     let child = reader.elements(node).find(|c| c.tag_name().name() == name)?;
     reader.vocabulary(child);
@@ -599,11 +603,7 @@ fn species_reference(reader: &mut Reader<'_>, node: Element<'_>, by: &str, draft
         Some(_) => Some(reader.identifier(node, "id")?.0),
         None => None,
     };
-    let stoichiometry_math = reader
-        .elements(node)
-        .find(|c| c.tag_name().name() == "stoichiometryMath")
-        .and_then(|element| math(reader, element))
-        .and_then(|math| mathml::formula(reader, math));
+    let stoichiometry_math = child_formula(reader, node, "stoichiometryMath");
     let number = reader.number(node, "stoichiometry").map(|value| value / reader.number(node, "denominator").unwrap_or(1.0));
     let constant = reader.boolean(node, "constant", default_before_level_3(reader, true));
     let (species, span) = reader.identifier(node, attribute)?;

@@ -1,5 +1,5 @@
 //! SBML models with parameters to derive by, and their simulation with derivatives.
-#![allow(clippy::unwrap_used, missing_docs, dead_code)]
+#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, dead_code)]
 
 use mixode::diag::Diagnostics;
 use mixode::jit::Scratch;
