@@ -2,9 +2,10 @@
 
 use super::noise::density;
 use super::parameters::ParameterMap;
-use super::simulated::{Derivatives, Pool, Rows, Simulated, failure};
+use super::simulated::{Derivatives, Direction, Equilibrium, Pool, Rows, Simulated, failure};
 use super::{Estimated, Evaluation, EvaluationError, Objective, Order};
 use crate::petab::{DataKind, Problem};
+use indexmap::IndexMap;
 use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -14,7 +15,17 @@ pub struct FixedEffects {
     pool: Arc<Pool>,
     map: ParameterMap,
     experiments: Vec<Rows>,
+    /// The distinct steady states with which experiments begin.
+    equilibrations: Vec<Equilibration>,
     measurements: usize,
+}
+
+/// A steady state with which some experiments begin.
+struct Equilibration {
+    /// Positions in the list of experiments.
+    experiments: Vec<usize>,
+    /// Rows of theta that can reach a state in any of them, sorted.
+    reaching_states: Vec<usize>,
 }
 
 /// What `evaluate` reports beside the objective.
@@ -39,11 +50,24 @@ impl FixedEffects {
                 by_experiment[m.experiment].push(i);
             }
         }
-        let experiments = (by_experiment.iter().enumerate())
+        let experiments: Vec<Rows> = (by_experiment.iter().enumerate())
             .filter(|(_, rows)| !rows.is_empty())
             .map(|(e, rows)| Rows::new(pool.model(), problem, e, rows))
             .collect();
-        FixedEffects { pool, map: ParameterMap::new(problem), experiments, measurements: problem.measurements.len() }
+        let mut equilibrations: IndexMap<usize, Equilibration> = IndexMap::new();
+        for (position, rows) in experiments.iter().enumerate() {
+            let Some(way) = pool.model().experiments[rows.experiment].equilibration else { continue };
+            let shared =
+                equilibrations.entry(way.number).or_insert_with(|| Equilibration { experiments: Vec::new(), reaching_states: Vec::new() });
+            shared.experiments.push(position);
+            shared.reaching_states.extend(&rows.reaching_states);
+        }
+        let mut equilibrations: Vec<Equilibration> = equilibrations.into_values().collect();
+        for shared in &mut equilibrations {
+            shared.reaching_states.sort_unstable();
+            shared.reaching_states.dedup();
+        }
+        FixedEffects { pool, map: ParameterMap::new(problem), experiments, equilibrations, measurements: problem.measurements.len() }
     }
 
     /// The simulations: one entry per experiment that has rows.
@@ -55,16 +79,46 @@ impl FixedEffects {
         &self,
         rows: &Rows,
         natural: &[f64],
-        directions: &[super::simulated::Direction],
+        directions: &[Direction],
         order: Derivatives,
+        equilibrium: Option<&Equilibrium>,
     ) -> Result<Simulated, EvaluationError> {
         let id = &self.pool.model().experiments[rows.experiment].id;
-        self.pool.with(|w| w.simulate(rows, natural, directions, order)).and_then(|r| r).map_err(|e| failure(id, None, e))
+        self.pool.with(|w| w.simulate(rows, natural, directions, order, equilibrium)).and_then(|r| r).map_err(|e| failure(id, None, e))
+    }
+
+    /// The estimated parameters among some rows of theta, and their directions.
+    fn directions(&self, thetas: &[usize], natural: &[f64]) -> (Vec<usize>, Vec<Direction>) {
+        let chosen: Vec<usize> = (0..self.map.estimated().len()).filter(|k| thetas.binary_search(&self.map.theta(*k)).is_ok()).collect();
+        let directions = chosen.iter().map(|k| self.map.direction(*k, natural[self.map.theta(*k)])).collect();
+        (chosen, directions)
+    }
+
+    /// For each experiment the steady state with which it begins, if it does.
+    fn equilibria(&self, natural: &[f64], order: Derivatives) -> Result<Vec<Option<Arc<Equilibrium>>>, EvaluationError> {
+        let found: Vec<Result<Arc<Equilibrium>, EvaluationError>> = (self.equilibrations.par_iter())
+            .map(|shared| {
+                let first = self.experiments[shared.experiments[0]].experiment;
+                let directions = if order == Derivatives::None { vec![] } else { self.directions(&shared.reaching_states, natural).1 };
+                (self.pool.with(|w| w.equilibrium(first, &shared.reaching_states, natural, &directions, order)).and_then(|r| r))
+                    .map(Arc::new)
+                    .map_err(|e| failure(&self.pool.model().experiments[first].id, None, e))
+            })
+            .collect();
+        let mut by_experiment = vec![None; self.experiments.len()];
+        for (shared, found) in self.equilibrations.iter().zip(found) {
+            let found = found?;
+            shared.experiments.iter().for_each(|e| by_experiment[*e] = Some(found.clone()));
+        }
+        Ok(by_experiment)
     }
 
     /// Likelihood, chi2 and simulations at natural parameter values (all rows of the parameter table).
     pub fn fitted(&self, natural: &[f64]) -> Result<Fitted, EvaluationError> {
-        let simulated: Vec<_> = self.experiments.par_iter().map(|rows| self.simulate(rows, natural, &[], Derivatives::None)).collect();
+        let equilibria = self.equilibria(natural, Derivatives::None)?;
+        let simulated: Vec<_> = (self.experiments.par_iter().zip(&equilibria))
+            .map(|(rows, equilibrium)| self.simulate(rows, natural, &[], Derivatives::None, equilibrium.as_deref()))
+            .collect();
         let mut fitted =
             Fitted { simulations: vec![f64::NAN; self.measurements], sigmas: vec![f64::NAN; self.measurements], ..Fitted::default() };
         for (rows, s) in self.experiments.iter().zip(simulated) {
@@ -103,17 +157,11 @@ impl Objective for FixedEffects {
         let natural = self.map.natural(x);
         let n = x.len();
         let derivatives = if order == Order::Value { Derivatives::None } else { Derivatives::First };
-        let parts: Vec<Result<ExperimentPart, EvaluationError>> = self
-            .experiments
-            .par_iter()
-            .map(|rows| {
-                let chosen: Vec<usize> = if order == Order::Value {
-                    Vec::new()
-                } else {
-                    (0..n).filter(|k| rows.reaching.binary_search(&self.map.theta(*k)).is_ok()).collect()
-                };
-                let directions: Vec<_> = chosen.iter().map(|k| self.map.direction(*k, natural[self.map.theta(*k)])).collect();
-                let s = self.simulate(rows, &natural, &directions, derivatives)?;
+        let equilibria = self.equilibria(&natural, derivatives)?;
+        let parts: Vec<Result<ExperimentPart, EvaluationError>> = (self.experiments.par_iter().zip(&equilibria))
+            .map(|(rows, equilibrium)| {
+                let (chosen, directions) = if order == Order::Value { (vec![], vec![]) } else { self.directions(&rows.reaching, &natural) };
+                let s = self.simulate(rows, &natural, &directions, derivatives, equilibrium.as_deref())?;
                 let nd = directions.len();
                 let mut value = 0.0;
                 let mut gradient = vec![0.0; nd];

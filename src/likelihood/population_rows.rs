@@ -188,7 +188,7 @@ impl PopulationRows {
                                 values[coordinate.theta] = value;
                                 directions.push(direction);
                             }
-                            let s = worker.simulate(&self.rows, &values, &directions, order).map_err(fail)?;
+                            let s = worker.simulate(&self.rows, &values, &directions, order, None).map_err(fail)?;
                             let (n, nd) = (s.y.len(), if derivatives { directions.len() } else { 0 });
                             let interleaved = s.y.iter().zip(&s.sigma).flat_map(|(y, s)| [*y, *s]).collect();
                             let jacobian = DMatrix::from_fn(if derivatives { 2 * n } else { 0 }, nd, |i, k| {

@@ -184,36 +184,62 @@ impl Worker {
     }
 
     /// Simulates the rows at `theta` (natural scale, all rows of the parameter table that belong to the model).
+    ///
+    /// `equilibrium` is the steady state with which the experiment begins, if it does and it is known.
     pub fn simulate(
         &mut self,
         rows: &Rows,
         theta: &[f64],
         directions: &[Direction],
         order: Derivatives,
+        equilibrium: Option<&Equilibrium>,
     ) -> Result<Simulated, SimulationError> {
-        if rows.times.last().is_some_and(|t| !t.is_finite()) {
-            return Err(SimulationError::Unsupported { what: "a measurement at time inf (steady state)".into() });
+        let model = self.model.clone();
+        let experiment = &model.experiments[rows.experiment];
+        let mut start = Start::new(&model, experiment, &rows.reaching_states, theta, directions, order, &mut self.scratch);
+        let own = match (&experiment.equilibration, equilibrium) {
+            (Some(_), None) => Some(self.equilibrate(experiment, &start, directions)?),
+            _ => None,
+        };
+        let equilibrium = equilibrium.or(own.as_ref());
+        if let Some(equilibrium) = equilibrium {
+            start.begin_at(equilibrium, directions);
         }
-        let start = Start::new(&self.model, rows, theta, directions, order, &mut self.scratch);
-        let second = (order == Derivatives::Second).then(|| Second {
-            pairs: &start.pairs,
-            states: &start.state_second,
-            parameters: &start.parameter_second,
-        });
-        let experiment = &self.model.experiments[rows.experiment];
         let input = Input {
             start: experiment.start,
-            states: &start.states,
-            parameters: &start.parameters,
             changes: &experiment.changes,
-            before: &experiment.before,
-            directions: start.columns.len(),
-            state_seeds: &start.state_seeds,
-            parameter_seeds: &start.parameter_seeds,
-            second,
+            triggers: equilibrium.map(|e| e.end.triggers.as_slice()),
+            ..start.input(experiment)
         };
         let trajectory = self.simulator.simulate(&input, &rows.times)?;
-        Ok(observe(&self.model, rows, &start, trajectory, &mut self.scratch))
+        Ok(observe(&model, rows, &start, trajectory, &mut self.scratch))
+    }
+
+    /// The steady state with which an experiment begins, with first derivatives by the directions that are in `reaching`.
+    pub fn equilibrium(
+        &mut self,
+        experiment: usize,
+        reaching: &[usize],
+        theta: &[f64],
+        directions: &[Direction],
+        order: Derivatives,
+    ) -> Result<Equilibrium, SimulationError> {
+        let model = self.model.clone();
+        let experiment = &model.experiments[experiment];
+        let start = Start::new(&model, experiment, reaching, theta, directions, order, &mut self.scratch);
+        self.equilibrate(experiment, &start, directions)
+    }
+
+    fn equilibrate(
+        &mut self,
+        experiment: &CompiledExperiment,
+        start: &Start,
+        directions: &[Direction],
+    ) -> Result<Equilibrium, SimulationError> {
+        let begin = experiment.equilibration.map_or(experiment.start, |e| e.start);
+        let end = self.simulator.simulate(&Input { start: begin, ..start.input(experiment) }, &[f64::INFINITY])?.clone();
+        let columns = start.columns.iter().map(|k| (directions[*k].theta, directions[*k].first * start.stretch[*k])).collect();
+        Ok(Equilibrium { columns, end })
     }
 
     /// States and observables are evaluated at `times` without derivatives: one vector of simulations per time, in the observables' order,
@@ -239,9 +265,18 @@ impl Worker {
                 })
             })
             .collect();
-        let s = self.simulate(&Rows { rows: all, ..dense }, theta, &[], Derivatives::None)?;
+        let s = self.simulate(&Rows { rows: all, ..dense }, theta, &[], Derivatives::None, None)?;
         Ok(s.y.iter().copied().zip(s.sigma.iter().copied()).collect::<Vec<_>>().chunks(times.len().max(1)).map(<[_]>::to_vec).collect())
     }
+}
+
+/// A steady state with its derivatives.
+#[derive(Debug, Clone)]
+pub struct Equilibrium {
+    /// For each direction its row of theta, and the derivative of that by the direction as it was stretched.
+    columns: Vec<(usize, f64)>,
+    /// A trajectory of one output, the steady state.
+    end: Trajectory,
 }
 
 /// Initial values and seeds of one simulation.
@@ -280,9 +315,18 @@ pub fn pair_index(n: usize, k: usize, l: usize) -> usize {
 }
 
 impl Start {
-    fn new(model: &CompiledModel, rows: &Rows, theta: &[f64], directions: &[Direction], order: Derivatives, scratch: &mut Scratch) -> Self {
+    /// `reaching`: rows of theta, sorted, whose directions get a column in the integrator.
+    fn new(
+        model: &CompiledModel,
+        experiment: &CompiledExperiment,
+        reaching: &[usize],
+        theta: &[f64],
+        directions: &[Direction],
+        order: Derivatives,
+        scratch: &mut Scratch,
+    ) -> Self {
         let (nx, np) = (model.states.len(), model.parameters.len());
-        let setup = &model.experiments[rows.experiment].setup;
+        let setup = &experiment.setup;
         let mut input = vec![0.0; np];
         input[..model.theta].copy_from_slice(&theta[..model.theta]);
         let arrays = [&[0.0][..], &[][..], &input[..], &[][..]];
@@ -297,7 +341,7 @@ impl Start {
                 if factor.is_finite() && factor > 0.0 { factor } else { 1.0 }
             })
             .collect();
-        let columns: Vec<usize> = (0..nd).filter(|k| rows.reaching_states.binary_search(&directions[*k].theta).is_ok()).collect();
+        let columns: Vec<usize> = (0..nd).filter(|k| reaching.binary_search(&directions[*k].theta).is_ok()).collect();
         let mut column_of = vec![None; nd];
         for (c, k) in columns.iter().enumerate() {
             column_of[*k] = Some(c);
@@ -368,6 +412,63 @@ impl Start {
             parameter_second,
             all_seeds: seeds,
             all_second: second,
+        }
+    }
+
+    /// The start as the integrator's input, without changes.
+    fn input<'a>(&'a self, experiment: &'a CompiledExperiment) -> Input<'a> {
+        let second = Second { pairs: &self.pairs, states: &self.state_second, parameters: &self.parameter_second };
+        Input {
+            start: experiment.start,
+            states: &self.states,
+            parameters: &self.parameters,
+            changes: &[],
+            triggers: None,
+            before: &experiment.before,
+            directions: self.columns.len(),
+            state_seeds: &self.state_seeds,
+            parameter_seeds: &self.parameter_seeds,
+            second: (self.order == Derivatives::Second).then_some(second),
+        }
+    }
+
+    /// Replaces initial values and seeds by those of a steady state. Directions that it does not have do not move it.
+    fn begin_at(&mut self, equilibrium: &Equilibrium, directions: &[Direction]) {
+        let end = &equilibrium.end;
+        let (ns, known, block) = (self.columns.len(), equilibrium.columns.len(), end.block(0));
+        let (nx, np) = (self.states.len(), self.parameters.len());
+        // The column of the steady state for each of ours, and by how much ours is longer.
+        let places: Vec<Option<(usize, f64)>> = (self.columns.iter())
+            .map(|k| {
+                let place = equilibrium.columns.iter().position(|c| c.0 == directions[*k].theta)?;
+                Some((place, directions[*k].first * self.stretch[*k] / equilibrium.columns[place].1))
+            })
+            .collect();
+        self.states = block.iter().step_by(end.columns).copied().collect();
+        let segment = end.segment[0];
+        self.parameters.copy_from_slice(&end.parameters[segment]);
+        let pairs: Vec<Option<(usize, f64)>> = (self.pairs.iter())
+            .map(|&(k, l)| {
+                let ((k, stretch_k), (l, stretch_l)) = (places[k as usize]?, places[l as usize]?);
+                Some((pair_index(known, k.min(l), k.max(l)), stretch_k * stretch_l))
+            })
+            .collect();
+        let value = |source: &dyn Fn(usize) -> f64, place: &Option<(usize, f64)>| place.map_or(0.0, |(c, stretch)| source(c) * stretch);
+        for (i, row) in self.state_seeds.chunks_exact_mut(ns.max(1)).enumerate().take(nx) {
+            row.iter_mut().zip(&places).for_each(|(v, place)| *v = value(&|c| block[i * end.columns + 1 + c], place));
+        }
+        for (i, row) in self.state_second.chunks_exact_mut(pairs.len().max(1)).enumerate().take(nx) {
+            row.iter_mut().zip(&pairs).for_each(|(v, place)| *v = value(&|c| block[i * end.columns + 1 + known + c], place));
+        }
+        let n_pairs = end.columns - 1 - known;
+        for j in 0..np {
+            // Parameters that only the experiment's own directions move keep their derivatives.
+            for (c, place) in places.iter().enumerate().filter(|(_, place)| place.is_some()) {
+                self.parameter_seeds[j * ns + c] = value(&|c| end.parameter_seeds[segment][j * known + c], place);
+            }
+            for (c, place) in pairs.iter().enumerate().filter(|(_, place)| place.is_some()) {
+                self.parameter_second[j * pairs.len() + c] = value(&|c| end.parameter_second[segment][j * n_pairs + c], place);
+            }
         }
     }
 }

@@ -33,7 +33,9 @@ impl SimulatedIndividual<'_> {
             self.natural[c.theta] = *value;
         }
         let directions: Vec<Direction> = chosen.iter().map(|k| directions[*k].1).collect();
-        self.worker.simulate(self.rows, &self.natural, &directions, order).map_err(|e| failure(self.experiment, Some(self.individual), e))
+        self.worker
+            .simulate(self.rows, &self.natural, &directions, order, None)
+            .map_err(|e| failure(self.experiment, Some(self.individual), e))
     }
 }
 

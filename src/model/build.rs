@@ -196,6 +196,7 @@ impl<'a> Builder<'a> {
             switches: Vec::new(),
             events,
             invariants: Vec::new(),
+            conserved: Vec::new(),
             // Initial values can call for delayed quantities too.
             experiments: self.experiments(start),
             delays: std::mem::take(&mut self.delays),

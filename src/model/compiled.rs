@@ -1,8 +1,10 @@
 //! The compiled model: every function of the system with its derivatives, ready to call from any thread.
 
+use super::conservation::Conservation;
 use super::system::{AssignmentFormulas, OdeSystem};
 use crate::expr::{ExprId, Graph, SymbolId};
 use crate::jit::{self, Backend, CompileError, Kernel, Layout};
+use indexmap::IndexMap;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
@@ -160,6 +162,15 @@ pub struct PeriodChange {
     pub assignments: Assignments,
 }
 
+/// The way to a steady state before an experiment (pre-equilibration). It starts from the experiment's setup.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Equilibration {
+    /// The time at which the way starts.
+    pub start: f64,
+    /// Experiments with the same number have the same steady state.
+    pub number: usize,
+}
+
 /// An experiment, ready to run.
 #[derive(Debug, Clone)]
 pub struct CompiledExperiment {
@@ -167,6 +178,8 @@ pub struct CompiledExperiment {
     pub id: String,
     /// Start time.
     pub start: f64,
+    /// The steady state with which the experiment begins, if it does; the first change is made at `start` then.
+    pub equilibration: Option<Equilibration>,
     /// Outputs: all np parameters, then all nx initial states, as functions of p with only the theta part filled in.
     pub setup: Function,
     /// Changes at later times, in order.
@@ -196,6 +209,8 @@ pub struct CompiledModel {
     pub triggers: Kernel,
     /// Equations that hold at all times.
     pub invariants: Invariants,
+    /// Conserved quantities, where the problem has steady states.
+    pub conserved: Vec<Conservation>,
     /// Quantities at earlier times.
     pub delays: Delays,
     /// Conditions that are watched, one output each: not 0 where the model is to be trusted.
@@ -232,8 +247,23 @@ pub fn compile(system: &OdeSystem, options: CompileOptions) -> Result<Arc<Compil
     deriver.values_only = options.values_only;
     deriver.moving_time = false;
     let observables: Vec<usize> = system.observables.iter().map(|o| deriver.function(&[o.value, o.noise])).collect();
-    let setups: Vec<usize> =
-        system.experiments.iter().map(|e| deriver.function(&e.parameters.iter().chain(&e.states).copied().collect::<Vec<_>>())).collect();
+    // Experiments that start alike, from one pre-equilibration for instance, share the functions for it.
+    let mut starts: IndexMap<Vec<ExprId>, usize> = IndexMap::new();
+    let setups: Vec<usize> = (system.experiments.iter())
+        .map(|e| {
+            let outputs: Vec<ExprId> = e.parameters.iter().chain(&e.states).copied().collect();
+            *starts.entry(outputs).or_insert_with_key(|outputs| deriver.function(outputs))
+        })
+        .collect();
+    let mut ways: IndexMap<(usize, u64), usize> = IndexMap::new();
+    let equilibrations: Vec<Option<Equilibration>> = (system.experiments.iter().zip(&setups))
+        .map(|(e, setup)| {
+            e.equilibration.map(|start| {
+                let next = ways.len();
+                Equilibration { start, number: *ways.entry((*setup, start.to_bits())).or_insert(next) }
+            })
+        })
+        .collect();
     deriver.moving_time = true;
     let changes: Vec<Vec<[usize; 2]>> =
         system.experiments.iter().map(|e| e.changes.iter().map(|c| deriver.assignments(&c.assignments)).collect()).collect();
@@ -290,6 +320,7 @@ pub fn compile(system: &OdeSystem, options: CompileOptions) -> Result<Arc<Compil
             directions_vary,
             positive: system.invariants.iter().map(|i| i.positive).collect(),
         },
+        conserved: system.conserved.clone(),
         delays: Delays {
             parameters: system.delays.iter().map(|d| d.parameter).collect(),
             values: delayed.iter().map(|d| kernels[d[0]].clone()).collect(),
@@ -298,10 +329,11 @@ pub fn compile(system: &OdeSystem, options: CompileOptions) -> Result<Arc<Compil
         constraints: kernels[constraints].clone(),
         outputs: kernels[outputs].clone(),
         observables: observables.iter().map(|f| functions[*f].clone()).collect(),
-        experiments: (system.experiments.iter().zip(setups).zip(changes).zip(before))
-            .map(|(((e, setup), changes), before)| CompiledExperiment {
+        experiments: (system.experiments.iter().zip(setups).zip(changes).zip(before).zip(equilibrations))
+            .map(|((((e, setup), changes), before), equilibration)| CompiledExperiment {
                 id: e.id.clone(),
                 start: e.start,
+                equilibration,
                 setup: functions[setup].clone(),
                 changes: (e.changes.iter().zip(changes))
                     .map(|(c, places)| PeriodChange { time: c.time, assignments: assignments(&c.assignments, places) })

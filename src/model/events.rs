@@ -63,7 +63,7 @@ impl<'a> Builder<'a> {
 
     /// What the changes of a period set. Unlike events, they keep the concentrations of species in a compartment that they resize
     /// (PETAB.md 4.5).
-    fn period_assignments(&mut self, assigned: &[(&'a str, ExprId)]) -> AssignmentFormulas {
+    pub(super) fn period_assignments(&mut self, assigned: &[(&'a str, ExprId)]) -> AssignmentFormulas {
         let mut all = assigned.to_vec();
         let model = self.model;
         for species in &model.species {

@@ -2,6 +2,7 @@
 
 use super::build::Builder;
 use super::compiled::Target;
+use super::conservation::conserved;
 use super::system::OdeSystem;
 use crate::diag::{Diagnostic, Span};
 use crate::expr::{ExprId, SymbolId};
@@ -15,6 +16,10 @@ impl Builder<'_> {
         let keep = self.named_by_overrides();
         fold_constants(system, &keep);
         mark_active(system);
+        let at_infinity = self.problem.is_some_and(|p| p.measurements.iter().any(|m| m.time == f64::INFINITY));
+        if at_infinity || system.experiments.iter().any(|e| e.equilibration.is_some()) {
+            system.conserved = conserved(system);
+        }
         self.report_missing_values(system);
         self.report_unsupported();
     }
@@ -61,12 +66,6 @@ impl Builder<'_> {
     /// What the tables ask for and this version cannot do.
     fn report_unsupported(&mut self) {
         let Some(problem) = self.problem else { return };
-        if let Some(m) = problem.measurements.iter().find(|m| m.time == f64::INFINITY) {
-            self.diagnostics.push(
-                Diagnostic::error("M0903", "measurements of a steady state (time `inf`) are not supported yet")
-                    .at(&m.span, "first of them"),
-            );
-        }
         let with_prior: Vec<_> = problem.parameters.iter().filter(|p| p.estimate && p.prior.is_some()).collect();
         if let Some(prior) = with_prior.first().and_then(|p| p.prior.as_ref()) {
             self.diagnostics.push(
@@ -79,13 +78,20 @@ impl Builder<'_> {
 
     fn report_missing_values(&mut self, system: &OdeSystem) {
         let used = used_symbols(system);
+        let driving: FxHashSet<SymbolId> = system.graph.symbols_of(&driving(system)).into_iter().collect();
         let missing = |e: ExprId| system.graph.constant_value(e).is_some_and(f64::is_nan);
         for experiment in &system.experiments {
+            // During a pre-equilibration nothing is observed.
+            let set_later: FxHashSet<SymbolId> = (experiment.equilibration.and(experiment.changes.first()).into_iter())
+                .flat_map(|c| &c.assignments.targets)
+                .filter_map(|t| if let Target::Parameter(j) = t { Some(system.parameters[*j].symbol) } else { None })
+                .collect();
             let unset = (system.parameters.iter().zip(&experiment.parameters).map(|(p, e)| (&p.id, p.symbol, *e)))
                 .chain(system.states.iter().zip(&experiment.states).map(|(s, e)| (&s.id, s.symbol, *e)));
             for (id, symbol, value) in unset {
                 let is_flag = id.starts_with('<');
-                if used.contains(&symbol) && missing(value) && !is_flag && self.reported.insert(format!("missing {id}")) {
+                let needed = driving.contains(&symbol) || (used.contains(&symbol) && !set_later.contains(&symbol));
+                if needed && missing(value) && !is_flag && self.reported.insert(format!("missing {id}")) {
                     let mut diagnostic = Diagnostic::error("M0204", format!("`{id}` has no value"))
                         .help("give it a value in the model, an initial assignment, the parameter table or the condition table");
                     if let Some(span) = self.model_span(id) {
@@ -176,25 +182,36 @@ fn mark_active(system: &mut OdeSystem) {
         for (p, value) in system.parameters.iter_mut().zip(&e.parameters) {
             p.active |= graph.symbols_of(&[*value]).iter().any(|s| estimated.contains(s));
         }
-        if !estimated.is_empty() {
-            for t in e.changes.iter().flat_map(|c| &c.assignments.targets) {
-                if let Target::Parameter(j) = t {
-                    system.parameters[*j].active = true;
-                }
-            }
-        }
     }
+    // What a change sets to a number, or to what cannot depend on an estimated parameter, has no derivative.
+    let states: FxHashSet<SymbolId> = system.states.iter().map(|s| s.symbol).collect();
+    let changes = || system.experiments.iter().flat_map(|e| &e.changes).map(|c| &c.assignments);
+    loop {
+        let moving: FxHashSet<SymbolId> =
+            system.parameters.iter().filter(|p| p.active).map(|p| p.symbol).chain(states.iter().copied()).collect();
+        let moves = |e: &ExprId| !estimated.is_empty() && graph.symbols_of(&[*e]).iter().any(|s| moving.contains(s));
+        let found: Vec<usize> = changes()
+            .flat_map(|a| a.targets.iter().zip(&a.values).zip(a.volumes.iter().flatten().map(Some).chain(std::iter::repeat(None))))
+            .filter(|((_, value), volume)| moves(value) || volume.is_some_and(&moves))
+            .filter_map(|((t, _), _)| if let Target::Parameter(j) = t { Some(*j) } else { None })
+            .filter(|j| !system.parameters[*j].active)
+            .collect();
+        if found.is_empty() {
+            return;
+        }
+        found.into_iter().for_each(|j| system.parameters[j].active = true);
+    }
+}
+
+/// Rates, switches and triggers.
+fn driving(system: &OdeSystem) -> Vec<ExprId> {
+    let rates = system.states.iter().map(|s| s.rate);
+    rates.chain(system.switches.iter().map(|s| s.root)).chain(system.events.iter().map(|e| e.trigger)).collect()
 }
 
 /// The symbols on which rates, observables, switches and triggers depend.
 fn used_symbols(system: &OdeSystem) -> FxHashSet<SymbolId> {
-    let used: Vec<ExprId> = system
-        .states
-        .iter()
-        .map(|s| s.rate)
-        .chain(system.observables.iter().flat_map(|o| [o.value, o.noise]))
-        .chain(system.switches.iter().map(|s| s.root))
-        .chain(system.events.iter().map(|e| e.trigger))
-        .collect();
+    let mut used = driving(system);
+    used.extend(system.observables.iter().flat_map(|o| [o.value, o.noise]));
     system.graph.symbols_of(&used).into_iter().collect()
 }

@@ -3,11 +3,18 @@
 use super::build::{Builder, Initial, Origin, Scope, Stage};
 use super::entities::Kind;
 use super::system::{Change, Experiment, ObservableFormula};
-use crate::diag::{Diagnostic, Span};
+use crate::diag::Span;
 use crate::expr::{Ast, ExprId};
 use crate::petab;
 use crate::sbml;
 use rustc_hash::FxHashMap;
+
+/// Changes of a period by what they change.
+type Overrides<'a> = FxHashMap<&'a str, &'a petab::Formula>;
+
+fn overrides_of(period: &petab::Period) -> Overrides<'_> {
+    period.changes.iter().map(|c| (c.target.as_str(), &c.value)).collect()
+}
 
 impl<'a> Builder<'a> {
     /// The value of `name` at the start of the current experiment, as a function of theta.
@@ -127,31 +134,54 @@ impl<'a> Builder<'a> {
         let mut experiments = Vec::new();
         for e in &problem.experiments {
             let (first, later) = e.periods.split_first().map_or((None, &[][..]), |(f, l)| (Some(f), l));
-            if let Some(period) = first.filter(|p| !p.time.is_finite()) {
-                let mut diagnostic = Diagnostic::error(
-                    "M0902",
-                    format!("experiment `{}` begins with a steady state (pre-equilibration), which is not supported yet", e.id),
-                );
-                if let Some(change) = period.changes.first() {
-                    diagnostic = diagnostic.at(&change.span, "applied during pre-equilibration");
-                }
-                self.diagnostics.push(diagnostic);
-                continue;
+            let equilibrates = first.is_some_and(|p| p.time == f64::NEG_INFINITY);
+            let overrides: Overrides<'a> = first.map(overrides_of).unwrap_or_default();
+            let changes = match later {
+                [period] if equilibrates && e.conditions.is_some() => vec![self.condition_after_equilibration(&overrides, period)],
+                _ => self.lower_changes(later),
+            };
+            let begin = if equilibrates { later.first() } else { first }.map_or(start, |p| p.time);
+            let mut experiment = self.experiment(e.id.clone(), if equilibrates { start } else { begin }, overrides, changes);
+            if equilibrates {
+                experiment.equilibration = Some(experiment.start);
+                experiment.start = begin;
             }
-            let overrides = first.map(|p| p.changes.iter().map(|c| (c.target.as_str(), &c.value)).collect()).unwrap_or_default();
-            let changes = self.lower_changes(later);
-            experiments.push(self.experiment(e.id.clone(), first.map_or(start, |p| p.time), overrides, changes));
+            experiments.push(experiment);
         }
         experiments
     }
 
-    fn experiment(
-        &mut self,
-        id: String,
-        start: f64,
-        overrides: FxHashMap<&'a str, &'a petab::Formula>,
-        changes: Vec<Change>,
-    ) -> Experiment {
+    /// Version 1: what the simulation condition of `period` sets after a pre-equilibration under `before` (PETAB.md 3.7).
+    ///
+    /// Constants get the values they have under this condition, initial assignments included, also those that only the
+    /// pre-equilibration changed; of the states only those that the condition names.
+    fn condition_after_equilibration(&mut self, before: &Overrides<'a>, period: &'a petab::Period) -> Change {
+        let now = overrides_of(period);
+        let named: Vec<&'a str> = period.changes.iter().map(|c| c.target.as_str()).collect();
+        let constants = self.kinds.iter().filter(|(id, kind)| **kind == Kind::Parameter && !named.contains(id)).map(|(id, _)| *id);
+        let others = before.keys().copied().filter(|id| !self.kinds.contains_key(id) && !named.contains(id));
+        let mut ids: Vec<&'a str> = others.collect();
+        ids.sort_unstable();
+        let ids: Vec<&'a str> = named.iter().copied().chain(constants).chain(ids).collect();
+        let [old, new] = [before, &now].map(|overrides| self.initial_values(period.time, overrides.clone(), &ids));
+        let assigned: Vec<(&'a str, ExprId)> = ids
+            .iter()
+            .zip(old.into_iter().zip(new))
+            .filter(|(id, (old, new))| named.contains(id) || old != new)
+            .filter_map(|(id, (_, new))| Some((*id, new?)))
+            .collect();
+        Change { time: period.time, assignments: self.period_assignments(&assigned) }
+    }
+
+    /// Initial values of some entities as functions of theta.
+    fn initial_values(&mut self, start: f64, overrides: Overrides<'a>, ids: &[&str]) -> Vec<Option<ExprId>> {
+        self.initial = Some(Initial { start, before: false, overrides, values: FxHashMap::default() });
+        let values = ids.iter().map(|id| self.initial_value(id, None)).collect();
+        self.initial = None;
+        values
+    }
+
+    fn experiment(&mut self, id: String, start: f64, overrides: Overrides<'a>, changes: Vec<Change>) -> Experiment {
         self.initial = Some(Initial { start, before: false, overrides, values: FxHashMap::default() });
         let nan = self.graph.constant(f64::NAN);
         let names: Vec<String> = self.parameters.iter().cloned().collect();
@@ -164,7 +194,7 @@ impl<'a> Builder<'a> {
             before.push(value);
         }
         self.initial = None;
-        Experiment { id, start, parameters, states, changes, before }
+        Experiment { id, start, equilibration: None, parameters, states, changes, before }
     }
 
     /// The initial value of a state. What algebraic rules determine starts its search at the file's value, or at 1.

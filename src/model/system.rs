@@ -1,6 +1,7 @@
 //! The system of equations as expressions: everything downstream reads only this.
 
 use super::compiled::{SwitchKind, Target};
+use super::conservation::Conservation;
 use crate::diag::Span;
 use crate::expr::{ExprId, Graph, SymbolId};
 use indexmap::IndexMap;
@@ -140,6 +141,9 @@ pub struct Experiment {
     pub id: String,
     /// Start time.
     pub start: f64,
+    /// Where the experiment begins with a steady state (pre-equilibration): the time at which the way there starts. Parameters and
+    /// states are those of that time, and the first change is made at `start`.
+    pub equilibration: Option<f64>,
     /// All parameters as functions of theta.
     pub parameters: Vec<ExprId>,
     /// All initial states as functions of theta.
@@ -180,6 +184,8 @@ pub struct OdeSystem {
     pub events: Vec<EventFormula>,
     /// Equations that hold at all times.
     pub invariants: Vec<Invariant>,
+    /// Conserved quantities, where the problem has steady states.
+    pub conserved: Vec<Conservation>,
     /// Quantities at earlier times.
     pub delays: Vec<DelayFormula>,
     /// Conditions that are watched.

@@ -16,6 +16,10 @@ pub enum SimulationError {
         "the algebraic rules or equilibria of fast reactions have no solution near the values at t = {time}; a model that calls ordinary reactions fast has none, since all their rates would have to be 0"
     )]
     Invariant { time: f64 },
+    #[error(
+        "no steady state was reached: at t = {time}{} after {steps} steps. The model may oscillate, drift, or be driven by time there; inputs that depend on time must be off in a pre-equilibration. Else allow more steps or looser steady-state tolerances", rate.as_ref().map(|(state, rate)| format!(" d({state})/dt is still {rate:.3e}")).unwrap_or_default()
+    )]
+    SteadyState { time: f64, steps: usize, rate: Option<(String, f64)> },
     #[error("event `{event}` is executed again and again at t = {time}: its assignments trigger it anew")]
     EventLoop { time: f64, event: String },
     #[error("event `{event}` has a delay of {delay} at t = {time}, which is no length of time")]

@@ -82,11 +82,11 @@ struct Snapshot {
 }
 
 impl Agenda {
-    /// Nothing is pending, and the triggers have their values from before the start.
-    pub fn new(system: &System, seed: u64) -> Self {
+    /// Nothing is pending, and the triggers have their values from before the start, or those given.
+    pub fn new(system: &System, seed: u64, triggers: Option<&[bool]>) -> Self {
         Agenda {
             pending: vec![],
-            triggers: system.model.events.iter().map(|e| e.initial_value).collect(),
+            triggers: triggers.map_or_else(|| system.model.events.iter().map(|e| e.initial_value).collect(), <[bool]>::to_vec),
             generator: random::stream(seed, Purpose::Events, 0),
             cells: Cells::default(),
             resting: vec![None; system.model.switches.len()],
@@ -97,6 +97,11 @@ impl Agenda {
     /// When the next delayed event is due.
     pub fn next(&self) -> Option<f64> {
         self.pending.iter().map(|p| p.time).reduce(f64::min)
+    }
+
+    /// The triggers as they were last.
+    pub fn triggers(&self) -> &[bool] {
+        &self.triggers
     }
 
     /// Everything that happens at `t`. `observe` gets to see the system after what happens *at* `t`; of what happens just after it

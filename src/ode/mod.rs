@@ -6,7 +6,7 @@
 //! `switch` says what conditions are there and just after, `clock` carries sensitivities to moving times, `invariant` moves
 //! states back onto algebraic rules and equilibria, `history` knows the past for delays, `roots` finds the next moment within a
 //! step, `cvodes` makes the steps, `newton` solves each step's equations, `system` is what they are made of, `linear` solves
-//! linear systems, `block` is the arithmetic on states and sensitivities as one matrix. [`forward`] is CVODES' own method, the oracle.
+//! linear systems, `steady_state` finds where a simulation comes to rest, `block` is the arithmetic on states and sensitivities as one matrix. [`forward`] is CVODES' own method, the oracle.
 //!
 //! To add a linear solver, edit `linear.rs`; an option of the integrator, `simulator::Options` and `cvodes::Integrator::new`.
 
@@ -23,6 +23,7 @@ mod newton;
 mod roots;
 mod run;
 pub mod simulator;
+mod steady_state;
 mod switch;
 mod system;
 mod time_course;

@@ -7,6 +7,7 @@ use super::history;
 use super::invariant;
 use super::roots::RootFinder;
 use super::simulator::{Input, Options, Trajectory, simulation_error};
+use super::steady_state::{Found, Search};
 use super::switch::{Crossing, explicit_crossings, near};
 use super::system::System;
 use crate::model::compiled::PeriodChange;
@@ -15,10 +16,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A root function that bends in time is looked at at least this often in a simulation.
 const LOOKS: f64 = 200.0;
 
+/// What a simulation is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// The outputs at finite times. Where there are others, the simulation ends when nothing is planned any more.
+    Outputs,
+    /// A steady state.
+    SteadyState,
+}
+
+/// How a simulation ended.
+#[derive(Debug, Clone)]
+pub struct End {
+    /// The time reached.
+    pub time: f64,
+    /// The triggers there.
+    pub triggers: Vec<bool>,
+    /// The steady state, if that was the goal.
+    pub found: Option<Found>,
+}
+
 /// How an advance of the integrator ended.
 enum Advance {
-    /// All outputs are written.
-    Done,
+    /// All outputs are written, or the goal is reached; the time reached.
+    Done(f64),
     /// At the stop time.
     Stop(f64),
     /// Where root functions cross 0.
@@ -35,6 +56,12 @@ struct Output<'a> {
     steps: usize,
 }
 
+/// Writes the outputs at infinite time: the block `y` of a steady state.
+pub fn write_steady_state(system: &mut System, y: &[f64], trajectory: &mut Trajectory, spare: &mut Vec<Vec<f64>>) {
+    let next = trajectory.segment.len();
+    Output { trajectory, spare, next, steps: 0 }.write_steady_state(system, y);
+}
+
 struct Run<'a> {
     integrator: &'a mut Integrator,
     output: Output<'a>,
@@ -42,7 +69,13 @@ struct Run<'a> {
     agenda: Agenda,
     finder: RootFinder,
     max_steps: usize,
+    goal: Goal,
+    search: Search,
+    found: Option<Found>,
+    /// The last time that matters: infinity for steady states.
     last: f64,
+    /// Whether nothing but the integration itself is planned.
+    quiet: bool,
     /// Time of the last restart, and how many there were.
     stalled: (f64, usize),
     /// Where the time reached is shown.
@@ -51,26 +84,33 @@ struct Run<'a> {
 
 /// Runs the simulation whose start the integrator holds, and fills the trajectory, which has its output times. The
 /// bits of the time that is reached go to `clock`.
+///
+/// Outputs at infinite time are not written here: with the goal of outputs, the run ends where nothing more is planned; with the
+/// goal of a steady state, column 0 of the block is the steady state in the end.
+#[allow(clippy::too_many_arguments)]
 pub fn run(
     integrator: &mut Integrator,
     trajectory: &mut Trajectory,
     spare: &mut Vec<Vec<f64>>,
     input: &Input,
     options: &Options,
+    goal: Goal,
     clock: &AtomicU64,
-) -> Result<(), SimulationError> {
-    let agenda = Agenda::new(integrator.system(), options.seed);
+) -> Result<End, SimulationError> {
+    let agenda = Agenda::new(integrator.system(), options.seed, input.triggers);
     let last = trajectory.times.last().copied().unwrap_or(input.start);
     let (finder, stalled, max_steps) = (RootFinder::default(), (f64::NAN, 0), options.max_steps);
     let output = Output { trajectory, spare, next: 0, steps: 0 };
-    let mut run = Run { integrator, output, input, agenda, finder, max_steps, last, stalled, clock };
+    let (search, found, quiet) = (Search::new(options.steady_state), None, false);
+    let mut run = Run { integrator, output, input, agenda, finder, max_steps, goal, search, found, last, quiet, stalled, clock };
     let result = run.run();
-    run.output.trajectory.executions = std::mem::take(&mut run.agenda.executions);
-    result
+    run.output.trajectory.executions.append(&mut run.agenda.executions);
+    result.map(|time| End { time, triggers: run.agenda.triggers().to_vec(), found: run.found })
 }
 
 impl Run<'_> {
-    fn run(&mut self) -> Result<(), SimulationError> {
+    /// Returns the time reached.
+    fn run(&mut self) -> Result<f64, SimulationError> {
         let changes = self.input.changes;
         let mut t = self.input.start;
         let mut done = 0;
@@ -95,7 +135,7 @@ impl Run<'_> {
                 done += 1;
                 (moving, jumped) = (false, true);
             }
-            let span = self.last - self.input.start;
+            let span = self.span(t);
             let (system, y) = self.integrator.parts();
             let output = &mut self.output;
             let mut observe = |system: &mut System, y: &[f64]| output.write_here(system, y, t);
@@ -105,7 +145,7 @@ impl Run<'_> {
             }
             self.output.update_or_begin_segment(self.integrator.system());
             if self.output.is_complete() {
-                return Ok(());
+                return Ok(t);
             }
             let system = self.integrator.parts().0;
             let mut explicit = explicit_crossings(system);
@@ -115,8 +155,12 @@ impl Run<'_> {
                 .chain(self.agenda.next().map(|time| time.max(t)))
                 .chain(history::next_kink(system, t));
             let stop = stops.filter(|&s| s <= self.last || near(s, self.last)).reduce(f64::min);
+            self.quiet = stop.is_none();
+            if self.quiet && self.goal == Goal::Outputs && self.output.waits() {
+                return Ok(t);
+            }
             match self.advance(t, stop)? {
-                Advance::Done => return Ok(()),
+                Advance::Done(time) => return Ok(time),
                 Advance::Stop(time) => t = time,
                 Advance::Roots(time, found) => (t, crossings) = (time, found),
             }
@@ -139,10 +183,18 @@ impl Run<'_> {
         if self.stalled.1 > 10 + 2 * self.integrator.system().model.switches.len() {
             return Err(SimulationError::StepTooSmall { time: t, state: None });
         }
+        if self.seeks() {
+            let (system, y) = self.integrator.parts();
+            self.search.begin(system, y);
+            if self.is_steady(t) {
+                return Ok(Advance::Done(t));
+            }
+        }
         if let Some(stop) = stop.filter(|&s| s <= t || near(s, t)) {
             return Ok(Advance::Stop(stop.max(t)));
         }
-        let horizon = stop.unwrap_or(self.last);
+        // Of an endless simulation the first step is a guess.
+        let horizon = stop.unwrap_or(if self.last.is_finite() { self.last } else { t + self.span(t) });
         let fail = |integrator: &mut Integrator, failure, time| Err(simulation_error(integrator, failure, time));
         let longest = self.longest_step(t);
         if let Err(failure) = self.integrator.restart(t, stop, longest) {
@@ -164,7 +216,7 @@ impl Run<'_> {
                     Ok(Some((time, crossings))) => {
                         self.write_until(time, false)?;
                         if self.output.is_complete() {
-                            return Ok(Advance::Done);
+                            return Ok(Advance::Done(time));
                         }
                         return match self.integrator.go_back(time) {
                             Ok(()) => Ok(Advance::Roots(time, crossings)),
@@ -190,18 +242,50 @@ impl Run<'_> {
                 history::record(system, now, y);
             }
             self.write_until(now, true)?;
-            if self.output.is_complete() {
-                return Ok(Advance::Done);
+            let ready = self.quiet && self.goal == Goal::Outputs && self.output.waits();
+            if self.output.is_complete() || ready || (self.seeks() && self.is_steady(now)) {
+                return Ok(Advance::Done(now));
             }
-            if self.output.steps >= self.max_steps {
-                return Err(SimulationError::StepLimit { time: now, steps: self.output.steps });
+            if self.output.steps >= self.max_steps || !(now - t).is_finite() {
+                return Err(self.too_long(now));
             }
         }
     }
 
+    /// Whether a steady state would be the end.
+    fn seeks(&self) -> bool {
+        self.goal == Goal::SteadyState && self.quiet
+    }
+
+    fn is_steady(&mut self, t: f64) -> bool {
+        let (system, y) = self.integrator.parts();
+        self.found = self.search.look(system, y, t, &self.agenda.cells);
+        self.found.is_some()
+    }
+
+    fn too_long(&self, time: f64) -> SimulationError {
+        let steps = self.output.steps;
+        if self.goal == Goal::Outputs {
+            return SimulationError::StepLimit { time, steps };
+        }
+        let model = &self.integrator.system().model;
+        SimulationError::SteadyState { time, steps, rate: self.search.largest_rate.map(|(i, rate)| (model.states[i].clone(), rate)) }
+    }
+
+    /// Length of the simulation; as far as it is known where it is endless.
+    fn span(&self, t: f64) -> f64 {
+        let start = self.input.start;
+        if self.last.is_finite() {
+            return self.last - start;
+        }
+        let times = self.output.trajectory.times.iter().copied().filter(|t| t.is_finite()).chain(self.input.changes.iter().map(|c| c.time));
+        let span = times.fold(t, f64::max) - start;
+        if span > 0.0 { span } else { 1.0 }
+    }
+
     /// Steps should not be longer than a delay, nor than what a root function that bends in time may do unseen.
     fn longest_step(&mut self, t: f64) -> f64 {
-        let span = self.last - self.input.start;
+        let span = self.span(t);
         let (system, y) = self.integrator.parts();
         let bends = system.model.switches.iter().any(|s| s.curved_in_time);
         let longest = if bends { span / LOOKS } else { f64::INFINITY };
@@ -215,7 +299,7 @@ impl Run<'_> {
             if stop.is_some_and(|s| time >= s || near(time, s)) {
                 break;
             }
-            if !self.integrator.system().state_switches.is_empty() {
+            if time.is_finite() && !self.integrator.system().state_switches.is_empty() {
                 // Conditions that bend in time are looked at where they matter: at outputs.
                 return Ok(Advance::Stop(time));
             }
@@ -224,7 +308,7 @@ impl Run<'_> {
         }
         Ok(match stop {
             Some(stop) => Advance::Stop(stop),
-            None => Advance::Done,
+            None => Advance::Done(self.last),
         })
     }
 
@@ -260,8 +344,21 @@ impl Output<'_> {
         self.next == self.trajectory.times.len()
     }
 
+    /// Whether all outputs at finite times are written, and others are not.
+    fn waits(&self) -> bool {
+        self.next_time().is_some_and(|t| t == f64::INFINITY)
+    }
+
     fn next_time(&self) -> Option<f64> {
         self.trajectory.times.get(self.next).copied()
+    }
+
+    /// Writes the outputs at infinite time.
+    fn write_steady_state(&mut self, system: &mut System, y: &[f64]) {
+        self.begin_segment(system);
+        while !self.is_complete() {
+            self.write(system, y, f64::INFINITY);
+        }
     }
 
     /// Starts a segment of the trajectory with the current parameters and seeds.

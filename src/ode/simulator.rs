@@ -3,7 +3,8 @@
 use super::SimulationError;
 use super::cvodes::{Failure, Integrator};
 use super::events::Execution;
-use super::run;
+use super::run::{self, End, Goal};
+use super::steady_state::{self, Found};
 use super::system::System;
 use crate::jit::Kernel;
 use crate::model::CompiledModel;
@@ -24,15 +25,26 @@ pub struct Options {
     pub scaled_atol: bool,
     /// Factor by which the tolerances of sensitivity columns are looser than the states'.
     pub sensitivity_factor: f64,
-    /// Most steps between two output times.
+    /// Most steps between two output times, or to a steady state.
     pub max_steps: usize,
+    /// Where Newton's method does not apply, a steady state is where every rate is at most the first number times the state plus
+    /// the second one, per unit of time.
+    pub steady_state: (f64, f64),
     /// Seed of the order in which simultaneous events of equal priority are executed.
     pub seed: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { rtol: 1e-10, atol: 1e-12, scaled_atol: false, sensitivity_factor: 10.0, max_steps: 100_000, seed: 1 }
+        Options {
+            rtol: 1e-10,
+            atol: 1e-12,
+            scaled_atol: false,
+            sensitivity_factor: 10.0,
+            max_steps: 100_000,
+            steady_state: (1e-8, 1e-12),
+            seed: 1,
+        }
     }
 }
 
@@ -57,8 +69,10 @@ pub struct Input<'a> {
     pub states: &'a [f64],
     /// Parameters (np); the flags of switches are set by the simulator.
     pub parameters: &'a [f64],
-    /// Changes at later times.
+    /// Changes at later times. Those at the start are made there.
     pub changes: &'a [PeriodChange],
+    /// Values of the triggers just before the start, where something came before it.
+    pub triggers: Option<&'a [bool]>,
     /// Delayed quantities at times before the start, as functions of (t, theta); see [`crate::model::compiled::CompiledExperiment`].
     pub before: &'a [Kernel],
     /// Number ns of first-order directions.
@@ -120,6 +134,8 @@ pub struct Trajectory {
     pub parameter_second: Vec<Vec<f64>>,
     /// The events that were executed, in order.
     pub executions: Vec<Execution>,
+    /// Values of the triggers in the end.
+    pub triggers: Vec<bool>,
 }
 
 impl Trajectory {
@@ -160,9 +176,9 @@ impl Simulator {
         Ok(Simulator { model, options, integrators: vec![], trajectory, spare: vec![], counts, now })
     }
 
-    /// Simulates from `input.start` and returns the blocks at `times` (sorted, finite, not before the start). At a time where a period
+    /// Simulates from `input.start` and returns the blocks at `times` (sorted, not before the start). At a time where a period
     /// changes or a switch happens, the output is the state after it; of events those are in it whose condition holds at the time
-    /// itself, not just after it (`time >= t`, not `time > t`).
+    /// itself, not just after it (`time >= t`, not `time > t`). At infinity, the output is the steady state that is reached after everything that is planned.
     ///
     /// A switch exactly at the start has happened already: the sensitivities do not jump there, although one side of the
     /// derivative with respect to a parameter that is the switching time would say so. The same holds for a switch exactly at a change.
@@ -173,11 +189,77 @@ impl Simulator {
         let mut integrator = self.take_integrator(input.directions, pairs)?;
         let (system, y) = integrator.parts();
         system.start(input, y);
-        let result = run::run(&mut integrator, &mut self.trajectory, &mut self.spare, input, &self.options, &self.now);
+        let result = run::run(&mut integrator, &mut self.trajectory, &mut self.spare, input, &self.options, Goal::Outputs, &self.now);
+        let result =
+            result.and_then(|end| if times.last() == Some(&f64::INFINITY) { self.settle(&mut integrator, input, end) } else { Ok(end) });
         self.counts.add(&integrator.take_counts());
         self.counts.simulations += 1;
         self.integrators.push(integrator);
-        result.map(|()| &self.trajectory)
+        self.trajectory.triggers = result?.triggers;
+        Ok(&self.trajectory)
+    }
+
+    /// From the end of a simulation to its steady state, which is written as the output at infinity.
+    ///
+    /// The states alone are simulated, since the sensitivities of an isolated steady state do not depend on the way there. If
+    /// that cannot be (events on the way, a steady state that is not isolated), all is simulated together.
+    fn settle(&mut self, integrator: &mut Integrator, before: &Input, end: End) -> Result<End, SimulationError> {
+        let nx = self.model.states.len();
+        let ns = before.directions;
+        let (system, y) = integrator.parts();
+        if nx == 0 {
+            run::write_steady_state(system, y, &mut self.trajectory, &mut self.spare);
+            return Ok(end);
+        }
+        let (stride, columns) = (system.shape.stride, system.shape.columns);
+        let part =
+            |range: std::ops::Range<usize>| -> Vec<f64> { y.chunks_exact(stride).flat_map(|row| row[range.clone()].to_vec()).collect() };
+        let (states, state_seeds, state_second) = (part(0..1), part(1..1 + ns), part(1 + ns..columns));
+        let (parameters, seeds, seeds_second) = (system.parameters.clone(), system.seeds.clone(), system.seeds_second.clone());
+        let all = Input {
+            start: end.time,
+            states: &states,
+            parameters: &parameters,
+            changes: &[],
+            triggers: Some(&end.triggers),
+            before: before.before,
+            directions: ns,
+            state_seeds: &state_seeds,
+            parameter_seeds: &seeds,
+            second: before.second.map(|s| Second { pairs: s.pairs, states: &state_second, parameters: &seeds_second }),
+        };
+        let mut way = Trajectory { times: vec![f64::INFINITY], nx, columns: 1, ..Trajectory::default() };
+        if ns > 0 {
+            let alone = Input { directions: 0, state_seeds: &[], parameter_seeds: &[], second: None, ..all };
+            let mut lone = self.take_integrator(0, 0)?;
+            let (system, y) = lone.parts();
+            system.start(&alone, y);
+            let limit = run::run(&mut lone, &mut way, &mut self.spare, &alone, &self.options, Goal::SteadyState, &self.now);
+            let (limit_states, limit_parameters) = (lone.parts().1.to_vec(), lone.system().parameters.clone());
+            self.counts.add(&lone.take_counts());
+            self.integrators.push(lone);
+            let limit = limit?;
+            if limit.found == Some(Found::Isolated) && way.executions.is_empty() {
+                let (system, y) = integrator.parts();
+                y.iter_mut().step_by(stride).zip(&limit_states).for_each(|(y, x)| *y = *x);
+                system.parameters.copy_from_slice(&limit_parameters);
+                if steady_state::differentiate(system, limit.time, y) {
+                    run::write_steady_state(system, y, &mut self.trajectory, &mut self.spare);
+                    return Ok(limit);
+                }
+            }
+        }
+        way = Trajectory { times: vec![f64::INFINITY], nx, columns, ..Trajectory::default() };
+        let (system, y) = integrator.parts();
+        system.start(&all, y);
+        let limit = run::run(integrator, &mut way, &mut self.spare, &all, &self.options, Goal::SteadyState, &self.now)?;
+        let (system, y) = integrator.parts();
+        if limit.found == Some(Found::Isolated) && !steady_state::differentiate(system, limit.time, y) {
+            return Err(SimulationError::NonFinite { time: limit.time, what: "a derivative of the steady state".into() });
+        }
+        self.trajectory.executions.append(&mut way.executions);
+        run::write_steady_state(system, y, &mut self.trajectory, &mut self.spare);
+        Ok(limit)
     }
 
     /// Work done since the simulator was made.
@@ -200,6 +282,7 @@ impl Simulator {
         t.blocks.clear();
         t.segment.clear();
         t.executions.clear();
+        t.triggers.clear();
     }
 
     fn take_integrator(&mut self, directions: usize, pairs: usize) -> Result<Integrator, SimulationError> {
@@ -236,8 +319,11 @@ pub(super) fn check_input(model: &CompiledModel, input: &Input, times: &[f64]) -
     if ns > 0 && !model.delays.parameters.is_empty() {
         return unsupported("a derivative of a delay differential equation");
     }
-    if !input.start.is_finite() || times.iter().any(|t| !t.is_finite()) {
-        return unsupported("a start or output time that is not a finite number");
+    if !input.start.is_finite() || times.iter().any(|t| t.is_nan()) {
+        return unsupported("a start or output time that is not a number");
+    }
+    if times.last() == Some(&f64::INFINITY) && !model.delays.parameters.is_empty() {
+        return unsupported("a steady state of a delay differential equation");
     }
     if times.windows(2).any(|w| w[0] > w[1]) || times.first().is_some_and(|t| *t < input.start) {
         return unsupported("an output time before the start or out of order");

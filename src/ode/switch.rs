@@ -8,7 +8,8 @@ use crate::model::compiled::SwitchKind;
 
 /// Whether two times are the same up to rounding. CVODES cannot step over less, so such times are made one.
 pub fn near(a: f64, b: f64) -> bool {
-    (a - b).abs() <= 100.0 * f64::EPSILON * a.abs().max(b.abs())
+    let size = a.abs().max(b.abs());
+    a == b || (size.is_finite() && (a - b).abs() <= 100.0 * f64::EPSILON * size)
 }
 
 /// Cell of a comparison whose root function is not a number: nothing holds but `!=`.

@@ -369,6 +369,21 @@ impl System {
         block::all_finite(&self.jacobian)
     }
 
+    /// The entries of the last J.
+    pub(super) fn jacobian(&self) -> &[f64] {
+        &self.jacobian
+    }
+
+    /// Absolute tolerance of the states.
+    pub(super) fn absolute_tolerance(&self) -> f64 {
+        self.atol
+    }
+
+    /// Factor by which the tolerances of the sensitivities are looser.
+    pub(super) fn sensitivity_factor(&self) -> f64 {
+        self.weight_factors.get(1).map_or(1.0, |w| 1.0 / w)
+    }
+
     /// f_p at the states `x`, if any parameter moves.
     #[inline(always)]
     pub(super) fn evaluate_parameter_jacobian(&mut self, t: f64, x: &[f64]) {

@@ -32,6 +32,7 @@ pub fn time_course(model: &CompiledModel, simulator: &mut Simulator, times: &[f6
         states: &values[np..],
         parameters: &values[..np],
         changes: &experiment.changes,
+        triggers: None,
         before: &experiment.before,
         directions: 0,
         state_seeds: &[],

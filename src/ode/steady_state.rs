@@ -1,0 +1,244 @@
+//! Steady states: f(x, p) = 0 with the conserved quantities as they are (DESIGN.md 2.6).
+//!
+//! The steady state that belongs to a start is the limit of the simulation, so the simulation chooses it: it runs until
+//! Newton's method, started from it, ends close by. Newton's equations are those of the rates, with the rows of dependent states
+//! replaced by the conserved quantities, M = [rows of J; conservation]. Where M is singular (the steady states of the
+//! remaining system are not isolated) or does not apply, the simulation goes on until the rates themselves vanish.
+//!
+//! Sensitivities follow from the implicit function theorem, M dx = -[f_p dp; 0] + [0; conserved dx before], and once more for the
+//! second order. Where M is singular they are integrated until they rest.
+
+use super::switch::Cells;
+use super::system::System;
+use nalgebra::{DMatrix, Dyn, LU};
+
+/// How close to the simulation's state Newton's method must end, relative to the largest value that a state had. A simulation
+/// that passes by an unstable steady state is not that close to it, unless it starts there.
+const NEAR: f64 = 1e-4;
+
+/// Most iterations of Newton's method.
+const MAX_ITERATIONS: usize = 12;
+
+/// A pivot this small beside the largest is 0 but for rounding. Rows and columns are scaled.
+const SINGULAR: f64 = 1e-13;
+
+/// The linearised equations at a state, factorised.
+pub struct Factors {
+    lu: LU<f64, Dyn, Dyn>,
+    rows: Vec<f64>,
+    columns: Vec<f64>,
+}
+
+impl Factors {
+    /// M at the states `x`, or `None` where it is singular, not finite, or does not apply: a model with invariants or delays.
+    pub fn new(system: &mut System, t: f64, x: &[f64]) -> Option<Self> {
+        let model = system.model.clone();
+        if !model.invariants.positive.is_empty() || !model.delays.parameters.is_empty() || !system.evaluate_jacobian(t, x) {
+            return None;
+        }
+        let nx = x.len();
+        let mut matrix = DMatrix::zeros(nx, nx);
+        let dx = &model.rhs.dx;
+        for ((&i, &j), &v) in dx.rows.iter().zip(&dx.columns).zip(system.jacobian()) {
+            matrix[(i as usize, j as usize)] = v;
+        }
+        for law in &model.conserved {
+            matrix.row_mut(law.dependent).fill(0.0);
+            law.weights.iter().for_each(|&(j, w)| matrix[(law.dependent, j)] = w);
+        }
+        // Rates and states differ by many orders of magnitude; what is small is judged after scaling.
+        let largest = x.iter().fold(f64::MIN_POSITIVE, |m, x| m.max(x.abs()));
+        let columns: Vec<f64> = x.iter().map(|x| x.abs().max(1e-6 * largest)).collect();
+        for (j, scale) in columns.iter().enumerate() {
+            matrix.column_mut(j).scale_mut(*scale);
+        }
+        let mut rows = Vec::with_capacity(nx);
+        for mut row in matrix.row_iter_mut() {
+            let size = row.amax();
+            if size == 0.0 || !size.is_finite() {
+                return None;
+            }
+            row.scale_mut(1.0 / size);
+            rows.push(1.0 / size);
+        }
+        let lu = matrix.lu();
+        let u = lu.u();
+        let pivots = u.diagonal().abs();
+        let regular = pivots.min() > SINGULAR * pivots.max();
+        regular.then_some(Factors { lu, rows, columns })
+    }
+
+    /// Replaces `b` by the solution of M z = b, column by column. Returns whether it is finite.
+    pub fn solve(&self, b: &mut DMatrix<f64>) -> bool {
+        for (mut row, scale) in b.row_iter_mut().zip(&self.rows) {
+            row.scale_mut(*scale);
+        }
+        let solved = self.lu.solve_mut(b);
+        for (mut row, scale) in b.row_iter_mut().zip(&self.columns) {
+            row.scale_mut(*scale);
+        }
+        solved && b.iter().all(|v| v.is_finite())
+    }
+}
+
+/// How a search ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Newton's method converged: derivatives follow from M.
+    Isolated,
+    /// The rates vanish.
+    AtRest,
+}
+
+/// The search for a steady state along a simulation.
+#[derive(Debug, Clone)]
+pub struct Search {
+    /// Largest value that each state had.
+    scales: Vec<f64>,
+    /// Values of the conserved quantities.
+    totals: Vec<f64>,
+    steps: usize,
+    next_look: usize,
+    tolerances: (f64, f64),
+    /// The state whose rate is largest beside the tolerances at the last look, and the rate.
+    pub largest_rate: Option<(usize, f64)>,
+}
+
+impl Search {
+    /// A search for where the rates are below `tolerances.0` times the state plus `tolerances.1`, per unit of time.
+    pub fn new(tolerances: (f64, f64)) -> Self {
+        Search { scales: vec![], totals: vec![], steps: 0, next_look: 0, tolerances, largest_rate: None }
+    }
+
+    /// What happens to the states otherwise than by their rates changes the conserved quantities: they are taken anew.
+    pub fn begin(&mut self, system: &mut System, y: &[f64]) {
+        let x = system.states(y).to_vec();
+        self.scales.resize(x.len(), 0.0);
+        self.totals = (system.model.conserved.iter()).map(|law| law.weights.iter().map(|&(j, w)| w * x[j]).sum()).collect();
+        self.next_look = self.steps;
+    }
+
+    /// Looks at the block after a step, at time `t`. If it is at a steady state or close to one, column 0 becomes it.
+    pub fn look(&mut self, system: &mut System, y: &mut [f64], t: f64, cells: &Cells) -> Option<Found> {
+        let x = system.states(y).to_vec();
+        self.scales.iter_mut().zip(&x).for_each(|(s, x)| *s = s.max(x.abs()));
+        let due = self.steps >= self.next_look;
+        self.steps += 1;
+        if !due {
+            return None;
+        }
+        // A look costs about as much as a few steps.
+        self.next_look = self.steps + 5 + self.steps / 4;
+        let stride = system.shape.stride;
+        if let Some(limit) = self.newton(system, t, &x, cells) {
+            y.iter_mut().step_by(stride).zip(&limit).for_each(|(y, x)| *y = *x);
+            return Some(Found::Isolated);
+        }
+        let mut rates = vec![0.0; y.len()];
+        if !system.rhs(t, y, &mut rates) {
+            return None;
+        }
+        let (relative, absolute) = self.tolerances;
+        let over = |y: f64, rate: f64, looser: f64| rate.abs() / (looser * (relative * y.abs() + absolute));
+        let states = (x.iter().zip(rates.iter().step_by(stride)).enumerate()).map(|(i, (x, rate))| (i, *rate, over(*x, *rate, 1.0)));
+        let worst = states.max_by(|a, b| a.2.total_cmp(&b.2));
+        self.largest_rate = worst.map(|(i, rate, _)| (i, rate));
+        let columns = 1..system.shape.columns;
+        let looser = system.sensitivity_factor();
+        let rests = worst.is_none_or(|w| w.2 <= 1.0)
+            && (y.chunks_exact(stride).zip(rates.chunks_exact(stride)))
+                .all(|(y, rate)| columns.clone().all(|c| over(y[c], rate[c], looser) <= 1.0));
+        rests.then_some(Found::AtRest)
+    }
+
+    /// Newton's method from `x`. `None` if it does not converge to a state near by and in the same cells of the switches.
+    fn newton(&self, system: &mut System, t: f64, start: &[f64], cells: &Cells) -> Option<Vec<f64>> {
+        let model = system.model.clone();
+        let (mut x, absolute) = (start.to_vec(), system.absolute_tolerance());
+        let mut last = f64::INFINITY;
+        for iteration in 0..MAX_ITERATIONS {
+            if !system.evaluate_states(t, &x) {
+                return None;
+            }
+            let mut step = DMatrix::from_column_slice(x.len(), 1, system.rates());
+            for (law, total) in model.conserved.iter().zip(&self.totals) {
+                step[law.dependent] = law.weights.iter().map(|&(j, w)| w * x[j]).sum::<f64>() - total;
+            }
+            if !Factors::new(system, t, &x)?.solve(&mut step) {
+                return None;
+            }
+            x.iter_mut().zip(step.iter()).for_each(|(x, d)| *x -= d);
+            let far = |x: &[f64], bound: f64| {
+                x.iter().zip(start).zip(&self.scales).any(|((x, s), scale)| (x - s).abs() > bound * scale + absolute)
+            };
+            // From far away the way is not worth its cost.
+            if (iteration == 0 && far(&x, 10.0 * NEAR)) || x.iter().any(|x| !x.is_finite()) {
+                return None;
+            }
+            let size = x.iter().zip(step.iter()).map(|(x, d)| d.abs() / (x.abs() + absolute)).fold(0.0, f64::max);
+            // At rounding level steps stop to shrink.
+            if size <= 4.0 * f64::EPSILON || (size < 1e-9 && size >= 0.5 * last) {
+                let moved_in_time = self.depends_on_time(system, t, &x);
+                return (!far(&x, NEAR) && !moved_in_time && stays(system, t, &x, cells)).then_some(x);
+            }
+            last = size;
+        }
+        None
+    }
+
+    /// Whether the rates still change with time itself, so that their zero is not the limit.
+    fn depends_on_time(&self, system: &mut System, t: f64, x: &[f64]) -> bool {
+        let model = system.model.clone();
+        let mut slopes = vec![0.0; x.len()];
+        model.rhs.dt.call([&[t][..], x, &system.parameters, &[]], &mut slopes, &mut system.scratch);
+        slopes.iter().any(|v| *v != 0.0)
+    }
+}
+
+/// Whether all switches that states cause are in their cells at `x`.
+fn stays(system: &mut System, t: f64, x: &[f64], cells: &Cells) -> bool {
+    let model = system.model.clone();
+    let mut roots = vec![0.0; model.roots.value.outputs()];
+    model.roots.value.call([&[t][..], x, &system.parameters, &[]], &mut roots, &mut system.scratch);
+    system.state_switches.iter().all(|&j| !cells.left(j as usize, roots[j as usize]))
+}
+
+/// Sensitivities of the isolated steady state in column 0 of `y`. The other columns hold those of an earlier time, which say how the
+/// conserved quantities depend on the directions. Returns whether they are finite.
+pub fn differentiate(system: &mut System, t: f64, y: &mut [f64]) -> bool {
+    let (nx, ns, stride, pairs) = (system.shape.rows, system.directions, system.shape.stride, system.pairs.len());
+    if ns == 0 {
+        return true;
+    }
+    let model = system.model.clone();
+    let x = system.states(y).to_vec();
+    let Some(factors) = Factors::new(system, t, &x) else { return false };
+    let totals: Vec<Vec<f64>> = (model.conserved.iter())
+        .map(|law| (1..1 + ns + pairs).map(|c| law.weights.iter().map(|&(j, w)| w * y[j * stride + c]).sum()).collect())
+        .collect();
+    // With no sensitivities of the states in the block, its rates are what remains of their equations. Those of second order need
+    // the first order's.
+    let mut rates = vec![0.0; y.len()];
+    for (first, count) in [(1, ns), (1 + ns, pairs)] {
+        if count == 0 {
+            continue;
+        }
+        for row in y.chunks_exact_mut(stride) {
+            row[first..].fill(0.0);
+        }
+        if !system.rhs(t, y, &mut rates) {
+            return false;
+        }
+        let mut right = DMatrix::from_fn(nx, count, |i, c| -rates[i * stride + first + c]);
+        for (law, total) in model.conserved.iter().zip(&totals) {
+            (0..count).for_each(|c| right[(law.dependent, c)] = total[first - 1 + c]);
+        }
+        if !factors.solve(&mut right) {
+            return false;
+        }
+        for (i, row) in y.chunks_exact_mut(stride).enumerate() {
+            (0..count).for_each(|c| row[first + c] = right[(i, c)]);
+        }
+    }
+    true
+}
