@@ -16,6 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A root function that bends in time is looked at at least this often in a simulation.
 const LOOKS: f64 = 200.0;
 
+/// What is not at rest at this time will not be.
+const LATEST: f64 = 1e100;
+
 /// What a simulation is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goal {
@@ -101,7 +104,7 @@ pub fn run(
     let last = trajectory.times.last().copied().unwrap_or(input.start);
     let (finder, stalled, max_steps) = (RootFinder::default(), (f64::NAN, 0), options.max_steps);
     let output = Output { trajectory, spare, next: 0, steps: 0 };
-    let (search, found, quiet) = (Search::new(options.steady_state), None, false);
+    let (search, found, quiet) = (Search::new(options.steady_state, input.start), None, false);
     let mut run = Run { integrator, output, input, agenda, finder, max_steps, goal, search, found, last, quiet, stalled, clock };
     let result = run.run();
     run.output.trajectory.executions.append(&mut run.agenda.executions);
@@ -246,7 +249,8 @@ impl Run<'_> {
             if self.output.is_complete() || ready || (self.seeks() && self.is_steady(now)) {
                 return Ok(Advance::Done(now));
             }
-            if self.output.steps >= self.max_steps || !(now - t).is_finite() {
+            // Steps of a drift that never ends grow beyond all numbers.
+            if self.output.steps >= self.max_steps || now.abs() > LATEST {
                 return Err(self.too_long(now));
             }
         }

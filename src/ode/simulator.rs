@@ -28,7 +28,7 @@ pub struct Options {
     /// Most steps between two output times, or to a steady state.
     pub max_steps: usize,
     /// Where Newton's method does not apply, a steady state is where every rate is at most the first number times the state plus
-    /// the second one, per unit of time.
+    /// the second one, per unit of time and per time that has passed.
     pub steady_state: (f64, f64),
     /// Seed of the order in which simultaneous events of equal priority are executed.
     pub seed: u64,

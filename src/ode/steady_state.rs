@@ -48,7 +48,8 @@ impl Factors {
         }
         // Rates and states differ by many orders of magnitude; what is small is judged after scaling.
         let largest = x.iter().fold(f64::MIN_POSITIVE, |m, x| m.max(x.abs()));
-        let columns: Vec<f64> = x.iter().map(|x| x.abs().max(1e-6 * largest)).collect();
+        let least = (1e-6 * largest).max(system.absolute_tolerance());
+        let columns: Vec<f64> = x.iter().map(|x| x.abs().max(least)).collect();
         for (j, scale) in columns.iter().enumerate() {
             matrix.column_mut(j).scale_mut(*scale);
         }
@@ -99,15 +100,31 @@ pub struct Search {
     totals: Vec<f64>,
     steps: usize,
     next_look: usize,
+    /// Time that had passed at the last look.
+    last_look: f64,
+    /// Time at which the search began.
+    start: f64,
+    /// The block at two times, the first at most half as far from the start as the second.
+    earlier: [Option<(f64, Vec<f64>)>; 2],
     tolerances: (f64, f64),
     /// The state whose rate is largest beside the tolerances at the last look, and the rate.
     pub largest_rate: Option<(usize, f64)>,
 }
 
 impl Search {
-    /// A search for where the rates are below `tolerances.0` times the state plus `tolerances.1`, per unit of time.
-    pub fn new(tolerances: (f64, f64)) -> Self {
-        Search { scales: vec![], totals: vec![], steps: 0, next_look: 0, tolerances, largest_rate: None }
+    /// A search, from time `start` on, for where the rates are below `tolerances.0` times the state plus `tolerances.1`.
+    pub fn new(tolerances: (f64, f64), start: f64) -> Self {
+        Search {
+            scales: vec![],
+            totals: vec![],
+            steps: 0,
+            next_look: 0,
+            last_look: 0.0,
+            start,
+            earlier: [None, None],
+            tolerances,
+            largest_rate: None,
+        }
     }
 
     /// What happens to the states otherwise than by their rates changes the conserved quantities: they are taken anew.
@@ -122,33 +139,64 @@ impl Search {
     pub fn look(&mut self, system: &mut System, y: &mut [f64], t: f64, cells: &Cells) -> Option<Found> {
         let x = system.states(y).to_vec();
         self.scales.iter_mut().zip(&x).for_each(|(s, x)| *s = s.max(x.abs()));
-        let due = self.steps >= self.next_look;
+        let passed = t - self.start;
+        let due = self.steps >= self.next_look || passed >= 2.0 * self.last_look;
         self.steps += 1;
         if !due {
             return None;
         }
-        // A look costs about as much as a few steps.
-        self.next_look = self.steps + 5 + self.steps / 4;
+        // A look costs about as much as a few steps, which grow fast where the states come to rest.
+        (self.next_look, self.last_look) = (self.steps + 5 + self.steps / 4, passed);
         let stride = system.shape.stride;
         if let Some(limit) = self.newton(system, t, &x, cells) {
             y.iter_mut().step_by(stride).zip(&limit).for_each(|(y, x)| *y = *x);
             return Some(Found::Isolated);
         }
+        self.rests(system, y, &x, t).then_some(Found::AtRest)
+    }
+
+    /// Whether the block is at rest: its rates are small, and it did not change since half of the time that has passed.
+    ///
+    /// The rates alone do not tell, since what grows without bound has small rates beside itself in the end; nor does the change,
+    /// since little time has passed at first.
+    fn rests(&mut self, system: &mut System, y: &[f64], x: &[f64], t: f64) -> bool {
+        let (stride, columns) = (system.shape.stride, system.shape.columns);
         let mut rates = vec![0.0; y.len()];
-        if !system.rhs(t, y, &mut rates) {
-            return None;
+        if !system.rhs(t, y, &mut rates) || !system.evaluate_jacobian(t, x) {
+            return false;
+        }
+        let passed = t - self.start;
+        if self.earlier[1].as_ref().is_none_or(|(time, _)| passed >= 2.0 * time) {
+            self.earlier.swap(0, 1);
+            self.earlier[1] = Some((passed, y.to_vec()));
         }
         let (relative, absolute) = self.tolerances;
-        let over = |y: f64, rate: f64, looser: f64| rate.abs() / (looser * (relative * y.abs() + absolute));
-        let states = (x.iter().zip(rates.iter().step_by(stride)).enumerate()).map(|(i, (x, rate))| (i, *rate, over(*x, *rate, 1.0)));
-        let worst = states.max_by(|a, b| a.2.total_cmp(&b.2));
-        self.largest_rate = worst.map(|(i, rate, _)| (i, rate));
-        let columns = 1..system.shape.columns;
         let looser = system.sensitivity_factor();
-        let rests = worst.is_none_or(|w| w.2 <= 1.0)
-            && (y.chunks_exact(stride).zip(rates.chunks_exact(stride)))
-                .all(|(y, rate)| columns.clone().all(|c| over(y[c], rate[c], looser) <= 1.0));
-        rests.then_some(Found::AtRest)
+        let factor = |c: usize| if c == 0 { 1.0 } else { looser };
+        // Rates that errors of the integration cause are none.
+        let mut noise = vec![0.0; y.len()];
+        let mut weights = vec![0.0; y.len()];
+        system.weights(y, &mut weights);
+        let dx = &system.model.rhs.dx;
+        for ((&i, &j), v) in dx.rows.iter().zip(&dx.columns).zip(system.jacobian()) {
+            for c in 0..columns {
+                noise[i as usize * stride + c] += v.abs() / weights[j as usize * stride + c];
+            }
+        }
+        let places = || (0..x.len()).flat_map(|i| (0..columns).map(move |c| (i * stride + c, c)));
+        let bound = |place: usize, c: usize| factor(c) * (relative * y[place].abs() + absolute);
+        let worst = (0..x.len()).max_by(|a, b| {
+            let over = |i: usize| rates[i * stride].abs() / (bound(i * stride, 0) + noise[i * stride]);
+            over(*a).total_cmp(&over(*b))
+        });
+        self.largest_rate = worst.map(|i| (i, rates[i * stride]));
+        if places().any(|(place, c)| rates[place].abs() > bound(place, c) + noise[place]) {
+            return false;
+        }
+        match &self.earlier[0] {
+            Some((_, before)) => places().all(|(place, c)| (y[place] - before[place]).abs() <= 10.0 * bound(place, c)),
+            None => places().all(|(place, _)| rates[place] == 0.0),
+        }
     }
 
     /// Newton's method from `x`. `None` if it does not converge to a state near by and in the same cells of the switches.
@@ -178,21 +226,36 @@ impl Search {
             let size = x.iter().zip(step.iter()).map(|(x, d)| d.abs() / (x.abs() + absolute)).fold(0.0, f64::max);
             // At rounding level steps stop to shrink.
             if size <= 4.0 * f64::EPSILON || (size < 1e-9 && size >= 0.5 * last) {
-                let moved_in_time = self.depends_on_time(system, t, &x);
-                return (!far(&x, NEAR) && !moved_in_time && stays(system, t, &x, cells)).then_some(x);
+                let accepted = !far(&x, NEAR)
+                    && self.approaches(system, t, start, &x)
+                    && !depends_on_time(system, t, &x)
+                    && stays(system, t, &x, cells);
+                return accepted.then_some(x);
             }
             last = size;
         }
         None
     }
 
-    /// Whether the rates still change with time itself, so that their zero is not the limit.
-    fn depends_on_time(&self, system: &mut System, t: f64, x: &[f64]) -> bool {
-        let model = system.model.clone();
-        let mut slopes = vec![0.0; x.len()];
-        model.rhs.dt.call([&[t][..], x, &system.parameters, &[]], &mut slopes, &mut system.scratch);
-        slopes.iter().any(|v| *v != 0.0)
+    /// Whether the states move towards the `limit`, or are there but for rounding. They leave an unstable steady state.
+    fn approaches(&self, system: &mut System, t: f64, x: &[f64], limit: &[f64]) -> bool {
+        let absolute = system.absolute_tolerance();
+        let distance = |(i, (x, l)): (usize, (&f64, &f64))| (x - l) / (self.scales[i] + absolute);
+        let way: Vec<f64> = x.iter().zip(limit).enumerate().map(distance).collect();
+        if way.iter().all(|d| d.abs() < 1e-13) {
+            return true;
+        }
+        system.evaluate_states(t, x)
+            && way.iter().zip(system.rates()).zip(&self.scales).map(|((d, f), s)| d * f / (s + absolute)).sum::<f64>() < 0.0
     }
+}
+
+/// Whether the rates still change with time itself, so that their zero is not the limit.
+fn depends_on_time(system: &mut System, t: f64, x: &[f64]) -> bool {
+    let model = system.model.clone();
+    let mut slopes = vec![0.0; x.len()];
+    model.rhs.dt.call([&[t][..], x, &system.parameters, &[]], &mut slopes, &mut system.scratch);
+    slopes.iter().any(|v| *v != 0.0)
 }
 
 /// Whether all switches that states cause are in their cells at `x`.

@@ -27,7 +27,7 @@ impl Subject {
         }
         write("parameters.tsv", &table);
         write("observables.tsv", &format!("observableId\tobservableFormula\tnoiseFormula\nobserved_here\t{}\t1\n", parameters.first()?.0));
-        write("measurements.tsv", "observableId\texperimentId\tmeasurement\ttime\nobserved_here\t\t0\t1\n");
+        write("measurements.tsv", "observableId\texperimentId\tmeasurement\ttime\nobserved_here\t\t0\tinf\n");
         write(
             "problem.yaml",
             "format_version: 2.0.0\nparameter_files: [parameters.tsv]\nmodel_files:\n  m: {location: model.xml, language: sbml}\n\
@@ -86,6 +86,7 @@ impl Subject {
             states: &values[np..],
             parameters: &values[..np],
             changes: &experiment.changes,
+            triggers: None,
             before: &experiment.before,
             directions: ns,
             state_seeds: &seeds[np * ns..],
