@@ -201,10 +201,11 @@ pub fn wrms_norm(x: &[f64], w: &[f64], shape: Shape) -> f64 {
 }
 
 /// Error weights: 1 / (rtol |y| + atol) times the factor of the column (`factors`, one per column of the stride; 0 for padding).
+/// `atol` has one number per row.
 #[inline(always)]
-pub fn weights(y: &[f64], w: &mut [f64], rtol: f64, atol: f64, factors: &[f64]) {
+pub fn weights(y: &[f64], w: &mut [f64], rtol: f64, atol: &[f64], factors: &[f64]) {
     let stride = factors.len();
-    for (y, w) in y.chunks_exact(stride).zip(w.chunks_exact_mut(stride)) {
+    for ((y, w), &atol) in y.chunks_exact(stride).zip(w.chunks_exact_mut(stride)).zip(atol) {
         for c in 0..stride {
             w[c] = factors[c] / (rtol * y[c].abs() + atol);
         }

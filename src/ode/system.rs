@@ -21,6 +21,12 @@ use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
 
+/// An initial value below this is a rounding error.
+const NOTHING: f64 = 1e-10;
+
+/// Absolute tolerances shrink with initial values down to this.
+const LEAST_SCALE: f64 = 1e-4;
+
 /// A number that was not finite.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NotFinite {
@@ -115,7 +121,8 @@ pub struct System {
     pub scratch: Scratch,
 
     rtol: f64,
-    atol: f64,
+    /// One per state.
+    atol: Vec<f64>,
     given_atol: f64,
     scaled_atol: bool,
     weight_factors: Vec<f64>,
@@ -217,7 +224,7 @@ impl System {
             panic: None,
             scratch: Scratch::default(),
             rtol: options.rtol,
-            atol: options.atol,
+            atol: vec![options.atol; nx],
             given_atol: options.atol,
             scaled_atol: options.scaled_atol,
             weight_factors,
@@ -265,15 +272,22 @@ impl System {
                 row[1 + ns..1 + ns + np].copy_from_slice(&second.states[i * np..(i + 1) * np]);
             }
         }
-        self.atol = self.given_atol;
-        if self.scaled_atol {
-            let largest = input.states.iter().fold(0.0_f64, |m, x| m.max(x.abs()));
-            self.atol *= if largest > 0.0 && largest < 1.0 { largest } else { 1.0 };
-        }
+        self.set_absolute_tolerances(input.states);
         self.not_finite = None;
         self.clock = Clock::fixed(ns, np);
         self.history = History::default();
         self.seeds_changed();
+    }
+
+    /// The absolute tolerance is meant for states of the order of 1. A state that starts smaller is small by nature (an active
+    /// fraction of 1e-6 that drives all that follows), and its tolerance is in proportion; one that starts at 0 tells nothing.
+    fn set_absolute_tolerances(&mut self, states: &[f64]) {
+        let largest = states.iter().fold(0.0_f64, |m, x| m.max(x.abs()));
+        let all = if self.scaled_atol && largest > 0.0 && largest < 1.0 { largest } else { 1.0 };
+        for (atol, x) in self.atol.iter_mut().zip(states) {
+            let own = if self.scaled_atol || x.abs() < NOTHING { 1.0 } else { x.abs().clamp(LEAST_SCALE, 1.0) };
+            *atol = self.given_atol * all * own;
+        }
     }
 
     /// To be called after every change of `seeds` or `seeds_second`: finds which terms of the sensitivity equations do not vanish.
@@ -360,7 +374,7 @@ impl System {
                 continue;
             }
             let (i, j) = (dx.rows[k] as usize, dx.columns[k] as usize);
-            let step = f64::EPSILON.sqrt() * x[j].abs().max(1e3 * self.atol);
+            let step = f64::EPSILON.sqrt() * x[j].abs().max(1e3 * self.atol[j]);
             moved[j] = x[j] + step;
             model.rhs.value.call([&[t][..], &moved, &self.parameters, &[]], &mut moved_f, &mut self.scratch);
             moved[j] = x[j];
@@ -374,9 +388,9 @@ impl System {
         &self.jacobian
     }
 
-    /// Absolute tolerance of the states.
+    /// Absolute tolerance of states of the order of 1.
     pub(super) fn absolute_tolerance(&self) -> f64 {
-        self.atol
+        self.atol.iter().copied().fold(f64::MIN_POSITIVE, f64::max)
     }
 
     /// Factor by which the tolerances of the sensitivities are looser.
@@ -510,7 +524,7 @@ impl System {
     /// Error weights of a block.
     #[inline(always)]
     pub fn weights(&self, y: &[f64], w: &mut [f64]) {
-        block::weights(y, w, self.rtol, self.atol, &self.weight_factors);
+        block::weights(y, w, self.rtol, &self.atol, &self.weight_factors);
     }
 
     /// Brings delayed values up to date, where the model has any.
