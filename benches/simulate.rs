@@ -43,23 +43,19 @@ impl Case {
         let mut p = vec![0.0; np];
         theta.iter().zip(&mut p).for_each(|((v, _), p)| *p = *v);
         let mut scratch = Scratch::default();
-        let inputs = [&[experiment.start][..], &[], &p, &[]];
-        let mut values = vec![0.0; np + nx];
-        setup.value.call(inputs, &mut values, &mut scratch);
-        let mut slopes = vec![0.0; setup.dp.kernel.outputs()];
-        setup.dp.kernel.call(inputs, &mut slopes, &mut scratch);
+        let values = setup.values(&p, &mut scratch);
+        let slopes = setup.derivatives(&p, &mut scratch);
         // A direction matters where it moves an initial state or a parameter of the right-hand side.
         let matters = |row: usize| row >= np || model.rhs.dp.columns.contains(&(row as u32));
-        let mut moving: Vec<usize> =
-            setup.dp.rows.iter().zip(&setup.dp.columns).filter(|(r, _)| matters(**r as usize)).map(|(_, b)| *b as usize).collect();
+        let mut moving: Vec<usize> = slopes.iter().filter(|(row, ..)| matters(*row)).map(|(_, b, _)| *b).collect();
         moving.sort_unstable();
         moving.dedup();
         moving.retain(|&b| b < theta.len() && theta[b].1);
         let ns = moving.len();
         let mut seeds = vec![0.0; (np + nx) * ns];
-        for ((&row, &b), slope) in setup.dp.rows.iter().zip(&setup.dp.columns).zip(&slopes) {
-            if let Ok(k) = moving.binary_search(&(b as usize)) {
-                seeds[row as usize * ns + k] = slope * p[b as usize];
+        for (row, b, slope) in slopes {
+            if let Ok(k) = moving.binary_search(&b) {
+                seeds[row * ns + k] += slope * p[b];
             }
         }
         let mut case = Case {

@@ -2,7 +2,7 @@
 
 use super::load::Loaded;
 use crate::likelihood::problem::{ProblemObjective, Summary};
-use crate::likelihood::simulated::{Rows, placeholders};
+use crate::likelihood::simulated::{Rows, placeholders, places};
 use crate::petab::{DataKind, Measurement, NoiseDistribution, Override, PopulationStatistic, Statistic};
 use crate::report::{Point, Series};
 use indexmap::IndexMap;
@@ -116,6 +116,7 @@ fn curve(
     }
     let times: Vec<f64> = (0..=CURVE_POINTS).map(|i| start + (end - start) * i as f64 / CURVE_POINTS as f64).collect();
     let rows = Rows { experiment: m.experiment, times: times.clone(), rows: Vec::new(), reaching: Vec::new(), reaching_states: Vec::new() };
-    let curves = objective.pool().with(|w| w.curves(&rows, theta, &times, &[(m.observable, placeholders(model, m))])).ok()?.ok()?;
+    let curves =
+        objective.pool().with(|w| w.curves(&rows, theta, &times, &[(m.observable, placeholders(&places(model), m))])).ok()?.ok()?;
     Some(times.into_iter().zip(curves[0].iter().map(|(y, _)| *y)).collect())
 }

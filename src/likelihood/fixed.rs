@@ -2,7 +2,7 @@
 
 use super::noise::density;
 use super::parameters::ParameterMap;
-use super::simulated::{Derivatives, Direction, Equilibrium, Pool, Rows, Simulated, failure};
+use super::simulated::{Derivatives, Direction, Equilibrium, Pool, Rows, Simulated, failure, places};
 use super::{Estimated, Evaluation, EvaluationError, Objective, Order};
 use crate::petab::{DataKind, Problem};
 use indexmap::IndexMap;
@@ -50,9 +50,10 @@ impl FixedEffects {
                 by_experiment[m.experiment].push(i);
             }
         }
+        let by_name = places(pool.model());
         let experiments: Vec<Rows> = (by_experiment.iter().enumerate())
             .filter(|(_, rows)| !rows.is_empty())
-            .map(|(e, rows)| Rows::new(pool.model(), problem, e, rows))
+            .map(|(e, rows)| Rows::new(pool.model(), &by_name, problem, e, rows))
             .collect();
         let mut equilibrations: IndexMap<usize, Equilibration> = IndexMap::new();
         for (position, rows) in experiments.iter().enumerate() {

@@ -9,7 +9,7 @@ use super::laplace::{IndividualTerm, MarginalOptions, individual_marginal};
 use super::parameters::ParameterMap;
 use super::population_rows::PopulationRows;
 use super::problem::Summary;
-use super::simulated::{Derivatives, Pool, Rows, Worker, failure};
+use super::simulated::{Derivatives, Pool, Rows, Worker, failure, places};
 use super::simulated_individual::SimulatedIndividual;
 use super::{Evaluation, EvaluationError, Order};
 use crate::petab::{Censoring, DataKind, Nlme, Problem, RandomEffect, Scale};
@@ -246,8 +246,10 @@ impl Population {
             }
         }
         let mut individuals = Vec::new();
+        let model = pool.model().clone();
+        let by_name = places(&model);
         for (individual, measurements) in nlme.individuals.iter().zip(by_individual).filter(|(_, m)| !m.is_empty()) {
-            let rows = Rows::new(pool.model(), problem, individual.experiment, &measurements);
+            let rows = Rows::new(pool.model(), &by_name, problem, individual.experiment, &measurements);
             let coordinates = Coordinates::new(problem, &nlme.random_effects, &rows)?;
             let weight = problem.measurements[measurements[0]].weight;
             let experiment = problem.experiments[individual.experiment].id.clone();

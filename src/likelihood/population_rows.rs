@@ -6,7 +6,7 @@ use super::nodes::Nodes;
 use super::population::{Chain, Coordinates, PopulationOptions, add_information};
 use super::population_statistics::{Channel, Functional, Sample, Statistic, standard_deviation, statistic_term};
 use super::problem::Summary;
-use super::simulated::{Derivatives, Direction, Placeholder, Pool, Row, Rows, failure};
+use super::simulated::{Derivatives, Direction, Placeholder, Pool, Row, Rows, failure, places};
 use super::snapshot::{SnapshotMeasurement, snapshot_density};
 use super::{Evaluation, EvaluationError, Order};
 use crate::petab::{self, DataKind, Nlme, NoiseDistribution, Override, PopulationStatistic, Problem};
@@ -73,7 +73,7 @@ impl PopulationRows {
         measurements: &[usize],
         options: &PopulationOptions,
     ) -> Result<Self, String> {
-        let all = Rows::new(pool.model(), problem, experiment, measurements);
+        let all = Rows::new(pool.model(), &places(pool.model()), problem, experiment, measurements);
         let mut quantities: Vec<Row> = Vec::new();
         let mut quantity = |row: &Row| {
             let same = |q: &Row| q.observable == row.observable && q.time == row.time && q.placeholders == row.placeholders;

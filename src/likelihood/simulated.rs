@@ -9,6 +9,7 @@ use crate::model::CompiledModel;
 use crate::model::compiled::{CompiledExperiment, Function, Target};
 use crate::ode::{Counts, Input, Options, Second, SimulationError, Simulator, Trajectory};
 use crate::petab::{Measurement, NoiseDistribution, Override, Problem};
+use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
@@ -55,11 +56,11 @@ pub struct Rows {
 
 impl Rows {
     /// Gathers the given measurements, which all belong to one experiment.
-    pub fn new(model: &CompiledModel, problem: &Problem, experiment: usize, measurements: &[usize]) -> Self {
+    pub fn new(model: &CompiledModel, places: &Places, problem: &Problem, experiment: usize, measurements: &[usize]) -> Self {
         let mut times: Vec<f64> = measurements.iter().map(|m| problem.measurements[*m].time).collect();
         times.sort_by(f64::total_cmp);
         times.dedup();
-        let rows: Vec<Row> = measurements.iter().map(|i| row(model, problem, *i, &times)).collect();
+        let rows: Vec<Row> = measurements.iter().map(|i| row(places, problem, *i, &times)).collect();
         let (reaching, reaching_states) = reach(model, &model.experiments[experiment], &rows);
         Rows { experiment, times, rows, reaching, reaching_states }
     }
@@ -71,35 +72,44 @@ impl Rows {
     }
 }
 
+/// Indices of the parameters by name.
+pub type Places<'a> = FxHashMap<&'a str, usize>;
+
+/// Indices of a model's parameters.
+pub fn places(model: &CompiledModel) -> Places<'_> {
+    model.parameters.iter().enumerate().map(|(j, name)| (name.as_str(), j)).collect()
+}
+
 /// Values of the placeholders of a measurement, in the observable's order.
-pub fn placeholders(model: &CompiledModel, m: &Measurement) -> Vec<Placeholder> {
+pub fn placeholders(places: &Places, m: &Measurement) -> Vec<Placeholder> {
     let place = |o: &Override| match o {
         Override::Number(value) => Placeholder::Number(*value),
         // Building the model has checked that the name is a parameter.
-        Override::Id(id, _) => model.parameters.iter().position(|p| p == id).map_or(Placeholder::Number(f64::NAN), Placeholder::Parameter),
+        Override::Id(id, _) => places.get(id.as_str()).map_or(Placeholder::Number(f64::NAN), |j| Placeholder::Parameter(*j)),
     };
     m.observable_parameters.iter().chain(&m.noise_parameters).map(place).collect()
 }
 
-fn row(model: &CompiledModel, problem: &Problem, index: usize, times: &[f64]) -> Row {
+fn row(places: &Places, problem: &Problem, index: usize, times: &[f64]) -> Row {
     let m: &Measurement = &problem.measurements[index];
     Row {
         measurement: index,
         observable: m.observable,
-        time: times.iter().position(|t| t.total_cmp(&m.time).is_eq()).unwrap_or(0),
+        time: times.partition_point(|t| t.total_cmp(&m.time).is_lt()),
         value: m.value,
         distribution: problem.observables[m.observable].distribution,
-        placeholders: placeholders(model, m),
+        placeholders: placeholders(places, m),
     }
 }
 
 /// Rows of theta that matter for these rows at all, and those among them that reach a state.
 fn reach(model: &CompiledModel, experiment: &CompiledExperiment, rows: &[Row]) -> (Vec<usize>, Vec<usize>) {
     let np = model.parameters.len();
-    let mut by_output: Vec<Vec<usize>> = vec![Vec::new(); np + model.states.len()];
-    for (row, column) in experiment.setup.dp.rows.iter().zip(&experiment.setup.dp.columns) {
-        by_output[*row as usize].push(*column as usize);
+    let mut by_output: FxHashMap<usize, Vec<usize>> = FxHashMap::default();
+    for (output, theta) in experiment.setup.dependencies(np) {
+        by_output.entry(output).or_default().push(theta);
     }
+    let behind = |output: &usize| by_output.get(output).into_iter().flatten().copied();
     // Parameters that the equations use or that a later period changes.
     let mut used: BTreeSet<usize> = model.rhs.dp.columns.iter().chain(&model.roots.dp.columns).map(|c| *c as usize).collect();
     let events = model.events.iter().map(|e| &e.assignments);
@@ -110,8 +120,8 @@ fn reach(model: &CompiledModel, experiment: &CompiledExperiment, rows: &[Row]) -
     }
     let others = model.events.iter().filter_map(|e| e.delay.as_ref()).chain([&model.invariants.residuals]);
     used.extend(others.flat_map(|f| &f.dp.columns).map(|c| *c as usize));
-    let mut states: BTreeSet<usize> = used.iter().filter(|j| **j < np).flat_map(|j| &by_output[*j]).copied().collect();
-    states.extend(by_output[np..].iter().flatten());
+    let mut states: BTreeSet<usize> = used.iter().filter(|j| **j < np).flat_map(behind).collect();
+    states.extend(by_output.iter().filter(|(output, _)| **output >= np).flat_map(|(_, thetas)| thetas));
     let mut all = states.clone();
     for r in rows {
         for column in &model.observables[r.observable].dp.columns {
@@ -122,7 +132,7 @@ fn reach(model: &CompiledModel, experiment: &CompiledExperiment, rows: &[Row]) -
                     _ => None,
                 },
             };
-            all.extend(j.iter().flat_map(|j| &by_output[*j]));
+            all.extend(j.iter().flat_map(behind));
         }
     }
     (all.into_iter().collect(), states.into_iter().collect())
@@ -329,9 +339,7 @@ impl Start {
         let setup = &experiment.setup;
         let mut input = vec![0.0; np];
         input[..model.theta].copy_from_slice(&theta[..model.theta]);
-        let arrays = [&[0.0][..], &[][..], &input[..], &[][..]];
-        let mut outputs = vec![0.0; np + nx];
-        setup.value.call(arrays, &mut outputs, scratch);
+        let mut outputs = setup.values(&input, scratch);
         let nd = if order == Derivatives::None { 0 } else { directions.len() };
         let directions = &directions[..nd];
         let stretch: Vec<f64> = directions
@@ -362,25 +370,21 @@ impl Start {
             for (k, d) in directions.iter().enumerate() {
                 direction_of[d.theta] = k;
             }
-            let mut values = vec![0.0; setup.dp.rows.len()];
-            setup.dp.kernel.call(arrays, &mut values, scratch);
-            for ((row, column), value) in setup.dp.rows.iter().zip(&setup.dp.columns).zip(&values) {
-                let k = direction_of[*column as usize];
+            for (output, theta, value) in setup.derivatives(&input, scratch) {
+                let k = direction_of[theta];
                 if k < nd {
-                    seeds[*row as usize * nd + k] += value * directions[k].first * stretch[k];
+                    seeds[output * nd + k] += value * directions[k].first * stretch[k];
                     if n_second > 0 {
-                        second[*row as usize * n_second + pair_index(nd, k, k)] += value * directions[k].second * stretch[k] * stretch[k];
+                        second[output * n_second + pair_index(nd, k, k)] += value * directions[k].second * stretch[k] * stretch[k];
                     }
                 }
             }
-            if let (Some(tensor), true) = (&setup.second, n_second > 0) {
-                let mut values = vec![0.0; tensor.entries.len()];
-                tensor.kernel.call(arrays, &mut values, scratch);
-                for ([row, a, b], value) in tensor.entries.iter().zip(&values) {
-                    let (k, l) = (direction_of[*a as usize - nx], direction_of[*b as usize - nx]);
+            if n_second > 0 {
+                for ([output, a, b], value) in setup.second_derivatives(&input, nx, scratch) {
+                    let (k, l) = (direction_of[a], direction_of[b]);
                     if k < nd && l < nd {
                         let (k, l) = (k.min(l), k.max(l));
-                        second[*row as usize * n_second + pair_index(nd, k, l)] +=
+                        second[output * n_second + pair_index(nd, k, l)] +=
                             value * directions[k].first * directions[l].first * stretch[k] * stretch[l];
                     }
                 }

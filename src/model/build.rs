@@ -63,12 +63,23 @@ pub(super) enum Stage {
     Initial,
 }
 
+/// What the changes of a first period put in the place of an entity's own initial value.
+#[derive(Clone, Copy)]
+pub(super) enum Override<'a> {
+    Formula(&'a petab::Formula),
+    /// The symbol of an input.
+    Input(ExprId),
+}
+
+/// Changes of a first period by what they change.
+pub(super) type Overrides<'a> = FxHashMap<&'a str, Override<'a>>;
+
 /// The initial values of one experiment as they are found.
 pub(super) struct Initial<'a> {
     pub(super) start: f64,
     /// Whether time runs: values at times before the start, where initial assignments are functions of time.
     pub(super) before: bool,
-    pub(super) overrides: FxHashMap<&'a str, &'a petab::Formula>,
+    pub(super) overrides: Overrides<'a>,
     pub(super) values: FxHashMap<String, Option<ExprId>>,
 }
 
@@ -186,6 +197,8 @@ impl<'a> Builder<'a> {
         let species = self.model.species.iter();
         let volume = |s: &sbml::Species| entities.get(&s.compartment).copied().unwrap_or(nan);
         let species = species.map(|s| (s.id.clone(), SpeciesUnit { amount: self.is_amount(s), volume: volume(s) })).collect();
+        // Initial values can call for delayed quantities too.
+        let (experiments, setups, inputs) = self.experiments(start);
         let mut system = OdeSystem {
             graph: Graph::new(),
             time: self.time,
@@ -197,8 +210,9 @@ impl<'a> Builder<'a> {
             events,
             invariants: Vec::new(),
             conserved: Vec::new(),
-            // Initial values can call for delayed quantities too.
-            experiments: self.experiments(start),
+            inputs,
+            setups,
+            experiments,
             delays: std::mem::take(&mut self.delays),
             constraints,
             outputs: Vec::new(),

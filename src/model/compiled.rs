@@ -1,10 +1,10 @@
 //! The compiled model: every function of the system with its derivatives, ready to call from any thread.
 
 use super::conservation::Conservation;
+use super::setup::{Setting, Setup};
 use super::system::{AssignmentFormulas, OdeSystem};
 use crate::expr::{ExprId, Graph, SymbolId};
 use crate::jit::{self, Backend, CompileError, Kernel, Layout};
-use indexmap::IndexMap;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
@@ -147,10 +147,12 @@ pub enum Target {
 pub struct Assignments {
     /// What is set.
     pub targets: Vec<Target>,
-    /// The new values as functions of (t, x, p) just before, one output per target.
-    pub values: Function,
+    /// The new values as functions of (t, x, p) just before and of `numbers` (as placeholders), one output per target.
+    pub values: Arc<Function>,
     /// Factors that turn values, where they are concentrations, into the amounts that the states are; one output per target.
-    pub volumes: Option<Function>,
+    pub volumes: Option<Arc<Function>>,
+    /// Numbers in which changes of different experiments differ.
+    pub numbers: Vec<f64>,
 }
 
 /// Simultaneous changes at the start of a later period of an experiment.
@@ -180,8 +182,8 @@ pub struct CompiledExperiment {
     pub start: f64,
     /// The steady state with which the experiment begins, if it does; the first change is made at `start` then.
     pub equilibration: Option<Equilibration>,
-    /// Outputs: all np parameters, then all nx initial states, as functions of p with only the theta part filled in.
-    pub setup: Function,
+    /// Parameters and initial states.
+    pub setup: Setup,
     /// Changes at later times, in order.
     pub changes: Vec<PeriodChange>,
     /// For each delayed quantity its values before the start, as a function of (t, theta).
@@ -247,27 +249,33 @@ pub fn compile(system: &OdeSystem, options: CompileOptions) -> Result<Arc<Compil
     deriver.values_only = options.values_only;
     deriver.moving_time = false;
     let observables: Vec<usize> = system.observables.iter().map(|o| deriver.function(&[o.value, o.noise])).collect();
-    // Experiments that start alike, from one pre-equilibration for instance, share the functions for it.
-    let mut starts: IndexMap<Vec<ExprId>, usize> = IndexMap::new();
-    let setups: Vec<usize> = (system.experiments.iter())
-        .map(|e| {
-            let outputs: Vec<ExprId> = e.parameters.iter().chain(&e.states).copied().collect();
-            *starts.entry(outputs).or_insert_with_key(|outputs| deriver.function(outputs))
+    // What no condition touches is the same in all setups.
+    let outputs: Vec<Vec<ExprId>> = system.setups.iter().map(|s| s.parameters.iter().chain(&s.states).copied().collect()).collect();
+    let common: Vec<ExprId> = outputs.first().cloned().unwrap_or_default();
+    let common_function = deriver.function(&common);
+    let setups: Vec<(usize, Arc<[u32]>)> = (outputs.iter())
+        .map(|outputs| {
+            let own: Vec<usize> = (0..outputs.len()).filter(|i| outputs[*i] != common[*i]).collect();
+            let function = deriver.function(&own.iter().map(|i| outputs[*i]).collect::<Vec<_>>());
+            (function, own.iter().map(|i| *i as u32).collect())
         })
         .collect();
-    let mut ways: IndexMap<(usize, u64), usize> = IndexMap::new();
-    let equilibrations: Vec<Option<Equilibration>> = (system.experiments.iter().zip(&setups))
-        .map(|(e, setup)| {
-            e.equilibration.map(|start| {
-                let next = ways.len();
-                Equilibration { start, number: *ways.entry((*setup, start.to_bits())).or_insert(next) }
-            })
+    let mut ways: FxHashMap<(usize, Vec<(u8, u64)>), usize> = FxHashMap::default();
+    let equilibrations: Vec<Option<Equilibration>> = (system.experiments.iter())
+        .map(|e| {
+            let start = e.equilibration?;
+            let settings = e.settings.iter().map(|s| match s {
+                Setting::Number(v) => (0, v.to_bits()),
+                Setting::Theta(j) => (1, *j as u64),
+            });
+            let next = ways.len();
+            Some(Equilibration { start, number: *ways.entry((e.setup, settings.collect())).or_insert(next) })
         })
         .collect();
     deriver.moving_time = true;
-    let changes: Vec<Vec<[usize; 2]>> =
+    let changes: Vec<Vec<AssignmentFunctions>> =
         system.experiments.iter().map(|e| e.changes.iter().map(|c| deriver.assignments(&c.assignments)).collect()).collect();
-    let events: Vec<(Option<usize>, [usize; 2])> =
+    let events: Vec<(Option<usize>, AssignmentFunctions)> =
         system.events.iter().map(|e| (e.delay.map(|d| deriver.function(&[d])), deriver.assignments(&e.assignments))).collect();
     let places: Vec<(usize, usize)> =
         system.invariants.iter().enumerate().flat_map(|(k, i)| i.directions.iter().map(move |d| (k, d.0))).collect();
@@ -280,12 +288,15 @@ pub fn compile(system: &OdeSystem, options: CompileOptions) -> Result<Arc<Compil
     let constraints = kernel(system.constraints.iter().map(|c| c.condition).collect());
     let priorities: Vec<Option<usize>> = system.events.iter().map(|e| e.priority.map(|p| kernel(vec![p]))).collect();
     let delayed: Vec<[usize; 2]> = system.delays.iter().map(|d| [kernel(vec![d.value]), kernel(vec![d.delay])]).collect();
-    let before: Vec<Vec<usize>> = system.experiments.iter().map(|e| e.before.iter().map(|b| kernel(vec![*b])).collect()).collect();
+    let before: Vec<Vec<usize>> = system.setups.iter().map(|e| e.before.iter().map(|b| kernel(vec![*b])).collect()).collect();
     let (functions, kernels) = deriver.compile(options.backend)?;
-    let assignments = |a: &AssignmentFormulas, [values, volumes]: [usize; 2]| Assignments {
+    let functions: Vec<Arc<Function>> = functions.into_iter().map(Arc::new).collect();
+    let function = |i: usize| Function::clone(&functions[i]);
+    let assignments = |a: &AssignmentFormulas, f: AssignmentFunctions| Assignments {
         targets: a.targets.clone(),
-        values: functions[values].clone(),
-        volumes: a.volumes.is_some().then(|| functions[volumes].clone()),
+        values: functions[f.values].clone(),
+        volumes: a.volumes.is_some().then(|| functions[f.volumes].clone()),
+        numbers: f.numbers,
     };
     let flags: FxHashMap<SymbolId, usize> =
         system.switches.iter().enumerate().map(|(j, s)| (system.parameters[s.flag].symbol, j)).collect();
@@ -293,19 +304,19 @@ pub fn compile(system: &OdeSystem, options: CompileOptions) -> Result<Arc<Compil
         states: system.states.iter().map(|s| s.id.clone()).collect(),
         parameters: system.parameters.iter().map(|p| p.id.clone()).collect(),
         theta: system.theta,
-        rhs: functions[rhs].clone(),
+        rhs: function(rhs),
         switches: system
             .switches
             .iter()
             .map(|s| Switch { flag: s.flag, explicit_time: s.explicit_time, curved_in_time: s.curved_in_time, kind: s.kind })
             .collect(),
-        roots: functions[roots].clone(),
+        roots: function(roots),
         events: (system.events.iter().zip(events).zip(priorities))
             .map(|((e, (delay, places)), priority)| Event {
                 id: e.id.clone(),
                 initial_value: e.initial_value,
                 persistent: e.persistent,
-                delay: delay.map(|d| functions[d].clone()),
+                delay: delay.map(function),
                 priority: priority.map(|p| kernels[p].clone()),
                 values_from_trigger_time: e.values_from_trigger_time,
                 assignments: assignments(&e.assignments, places),
@@ -314,7 +325,7 @@ pub fn compile(system: &OdeSystem, options: CompileOptions) -> Result<Arc<Compil
             .collect(),
         triggers: kernels[triggers].clone(),
         invariants: Invariants {
-            residuals: functions[residuals].clone(),
+            residuals: function(residuals),
             places,
             directions: kernels[directions].clone(),
             directions_vary,
@@ -328,17 +339,22 @@ pub fn compile(system: &OdeSystem, options: CompileOptions) -> Result<Arc<Compil
         },
         constraints: kernels[constraints].clone(),
         outputs: kernels[outputs].clone(),
-        observables: observables.iter().map(|f| functions[*f].clone()).collect(),
-        experiments: (system.experiments.iter().zip(setups).zip(changes).zip(before).zip(equilibrations))
-            .map(|((((e, setup), changes), before), equilibration)| CompiledExperiment {
+        observables: observables.iter().map(|f| function(*f)).collect(),
+        experiments: (system.experiments.iter().zip(changes).zip(equilibrations))
+            .map(|((e, changes), equilibration)| CompiledExperiment {
                 id: e.id.clone(),
                 start: e.start,
                 equilibration,
-                setup: functions[setup].clone(),
+                setup: Setup {
+                    common: functions[common_function].clone(),
+                    own: functions[setups[e.setup].0].clone(),
+                    own_outputs: setups[e.setup].1.clone(),
+                    settings: e.settings.clone(),
+                },
                 changes: (e.changes.iter().zip(changes))
                     .map(|(c, places)| PeriodChange { time: c.time, assignments: assignments(&c.assignments, places) })
                     .collect(),
-                before: before.into_iter().map(|b| kernels[b].clone()).collect(),
+                before: before[e.setup].iter().map(|b| kernels[*b].clone()).collect(),
             })
             .collect(),
     }))
@@ -359,8 +375,17 @@ struct Deriver {
     moving_time: bool,
     /// Whether functions get no derivatives.
     values_only: bool,
+    /// Functions that assignments share.
+    known: FxHashMap<Vec<ExprId>, usize>,
     programs: Vec<Vec<ExprId>>,
     patterns: Vec<Patterns>,
+}
+
+/// Functions of assignments, by their numbers.
+struct AssignmentFunctions {
+    values: usize,
+    volumes: usize,
+    numbers: Vec<f64>,
 }
 
 /// Sparsity of one function; its programs stand at value, dx, dp, dt, second in this order.
@@ -393,6 +418,10 @@ impl Deriver {
                 variables.insert(*q, nx + np + k as u32);
             }
         }
+        for (k, input) in system.inputs.iter().enumerate() {
+            layout.place(*input, array::PLACEHOLDERS, k);
+            variables.insert(*input, nx + np + k as u32);
+        }
         Deriver {
             graph: system.graph.clone(),
             layout,
@@ -403,6 +432,7 @@ impl Deriver {
             second,
             moving_time: false,
             values_only: false,
+            known: FxHashMap::default(),
             programs: Vec::new(),
             patterns: Vec::new(),
         }
@@ -457,9 +487,32 @@ impl Deriver {
         self.patterns.len() - 1
     }
 
-    /// Values and volumes of assignments.
-    fn assignments(&mut self, assignments: &AssignmentFormulas) -> [usize; 2] {
-        [self.function(&assignments.values), self.function(assignments.volumes.as_deref().unwrap_or(&[]))]
+    /// A function that may have been made before.
+    fn shared_function(&mut self, outputs: Vec<ExprId>) -> usize {
+        if let Some(known) = self.known.get(&outputs) {
+            return *known;
+        }
+        let function = self.function(&outputs);
+        self.known.insert(outputs, function);
+        function
+    }
+
+    /// Values and volumes of assignments. Numbers are inputs, so that conditions that differ in them share the functions.
+    fn assignments(&mut self, assignments: &AssignmentFormulas) -> AssignmentFunctions {
+        let mut numbers = Vec::new();
+        let mut values = assignments.values.clone();
+        for value in &mut values {
+            if let Some(number) = self.graph.constant_value(*value) {
+                *value = self.graph.symbol(&format!("<number {}>", numbers.len()));
+                if let Some(symbol) = self.graph.symbol_id(*value) {
+                    self.layout.place(symbol, array::PLACEHOLDERS, numbers.len());
+                }
+                numbers.push(number);
+            }
+        }
+        let values = self.shared_function(values);
+        let volumes = self.shared_function(assignments.volumes.clone().unwrap_or_default());
+        AssignmentFunctions { values, volumes, numbers }
     }
 
     /// A list of expressions without derivatives; returns the index of its kernel.

@@ -3,6 +3,7 @@
 use super::build::Builder;
 use super::compiled::Target;
 use super::conservation::conserved;
+use super::setup::Setting;
 use super::system::OdeSystem;
 use crate::diag::{Diagnostic, Span};
 use crate::expr::{ExprId, SymbolId};
@@ -80,14 +81,19 @@ impl Builder<'_> {
         let used = used_symbols(system);
         let driving: FxHashSet<SymbolId> = system.graph.symbols_of(&driving(system)).into_iter().collect();
         let missing = |e: ExprId| system.graph.constant_value(e).is_some_and(f64::is_nan);
-        for experiment in &system.experiments {
+        for (number, setup) in system.setups.iter().enumerate() {
             // During a pre-equilibration nothing is observed.
-            let set_later: FxHashSet<SymbolId> = (experiment.equilibration.and(experiment.changes.first()).into_iter())
-                .flat_map(|c| &c.assignments.targets)
-                .filter_map(|t| if let Target::Parameter(j) = t { Some(system.parameters[*j].symbol) } else { None })
-                .collect();
-            let unset = (system.parameters.iter().zip(&experiment.parameters).map(|(p, e)| (&p.id, p.symbol, *e)))
-                .chain(system.states.iter().zip(&experiment.states).map(|(s, e)| (&s.id, s.symbol, *e)));
+            let mut set_later: Option<FxHashSet<SymbolId>> = None;
+            for experiment in system.experiments.iter().filter(|e| e.setup == number) {
+                let changes = experiment.equilibration.and(experiment.changes.first());
+                let set: FxHashSet<SymbolId> = (changes.into_iter().flat_map(|c| &c.assignments.targets))
+                    .filter_map(|t| if let Target::Parameter(j) = t { Some(system.parameters[*j].symbol) } else { None })
+                    .collect();
+                set_later = Some(set_later.map_or_else(|| set.clone(), |old| &old & &set));
+            }
+            let set_later = set_later.unwrap_or_default();
+            let unset = (system.parameters.iter().zip(&setup.parameters).map(|(p, e)| (&p.id, p.symbol, *e)))
+                .chain(system.states.iter().zip(&setup.states).map(|(s, e)| (&s.id, s.symbol, *e)));
             for (id, symbol, value) in unset {
                 let is_flag = id.starts_with('<');
                 let needed = driving.contains(&symbol) || (used.contains(&symbol) && !set_later.contains(&symbol));
@@ -112,6 +118,41 @@ impl Builder<'_> {
     }
 }
 
+/// What stands in an input in the experiments that begin alike.
+#[derive(Debug, Clone, Default)]
+struct Settings {
+    /// The distinct numbers; of more than one only two.
+    numbers: Vec<f64>,
+    /// The rows of theta.
+    rows: FxHashSet<usize>,
+}
+
+impl Settings {
+    /// The number that stands there in all of them.
+    fn number(&self) -> Option<f64> {
+        if self.rows.is_empty() && self.numbers.len() == 1 { self.numbers.first().copied() } else { None }
+    }
+}
+
+/// For each setup and input what stands there.
+fn settings_by_setup(system: &OdeSystem) -> Vec<Vec<Settings>> {
+    let mut all = vec![vec![Settings::default(); system.inputs.len()]; system.setups.len()];
+    for experiment in &system.experiments {
+        for (known, setting) in all[experiment.setup].iter_mut().zip(&experiment.settings) {
+            match *setting {
+                Setting::Number(v) if known.numbers.len() < 2 && !known.numbers.iter().any(|n| n.to_bits() == v.to_bits()) => {
+                    known.numbers.push(v)
+                }
+                Setting::Number(_) => {}
+                Setting::Theta(j) => {
+                    known.rows.insert(j);
+                }
+            }
+        }
+    }
+    all
+}
+
 /// Substitutes parameters that are the same number in every experiment and never change, and removes them.
 fn fold_constants(system: &mut OdeSystem, keep: &FxHashSet<String>) {
     let changes = system.experiments.iter().flat_map(|e| &e.changes).flat_map(|c| &c.assignments.targets);
@@ -120,15 +161,20 @@ fn fold_constants(system: &mut OdeSystem, keep: &FxHashSet<String>) {
         .chain(system.switches.iter().map(|s| s.flag))
         .chain(system.delays.iter().map(|d| d.parameter))
         .collect();
+    let inputs = settings_by_setup(system);
     let mut values = FxHashMap::default();
     let mut stays = vec![true; system.parameters.len()];
     for (j, stays) in stays.iter_mut().enumerate().skip(system.theta) {
         if changed.contains(&j) || keep.contains(&system.parameters[j].id) {
             continue;
         }
-        let Some(first) = system.experiments.first().map(|e| e.parameters[j]) else { continue };
-        let same_everywhere = system.experiments.iter().all(|e| e.parameters[j] == first);
-        if same_everywhere && system.graph.constant_value(first).is_some_and(|v| !v.is_nan()) {
+        let mut numbers = system.setups.iter().zip(&inputs).map(|(setup, inputs)| {
+            let value = setup.parameters[j];
+            let input = system.graph.symbol_id(value).and_then(|s| system.inputs.iter().position(|i| *i == s));
+            input.map_or_else(|| system.graph.constant_value(value), |k| inputs[k].number())
+        });
+        let Some(first) = numbers.next().flatten().filter(|v| !v.is_nan()) else { continue };
+        if numbers.all(|v| v == Some(first)) {
             values.insert(system.parameters[j].symbol, first);
             *stays = false;
         }
@@ -141,10 +187,11 @@ fn fold_constants(system: &mut OdeSystem, keep: &FxHashSet<String>) {
             Some(i)
         })
         .collect();
+    let values = values.into_iter().map(|(symbol, v)| (symbol, system.graph.constant(v))).collect();
     system.substitute(&values);
     system.switches.iter_mut().for_each(|s| s.flag = new_index[s.flag]);
     system.delays.iter_mut().for_each(|d| d.parameter = new_index[d.parameter]);
-    for e in &mut system.experiments {
+    for e in &mut system.setups {
         let mut j = 0;
         e.parameters.retain(|_| {
             j += 1;
@@ -178,9 +225,11 @@ fn mark_active(system: &mut OdeSystem) {
             system.parameters[j].active = true;
         }
     }
-    for e in &system.experiments {
-        for (p, value) in system.parameters.iter_mut().zip(&e.parameters) {
-            p.active |= graph.symbols_of(&[*value]).iter().any(|s| estimated.contains(s));
+    for (setup, inputs) in system.setups.iter().zip(&settings_by_setup(system)) {
+        let moving = system.inputs.iter().zip(inputs).filter(|(_, s)| s.rows.iter().any(|j| system.estimated[*j])).map(|(i, _)| *i);
+        let moving: FxHashSet<SymbolId> = moving.chain(estimated.iter().copied()).collect();
+        for (p, value) in system.parameters.iter_mut().zip(&setup.parameters) {
+            p.active |= graph.symbols_of(&[*value]).iter().any(|s| moving.contains(s));
         }
     }
     // What a change sets to a number, or to what cannot depend on an estimated parameter, has no derivative.

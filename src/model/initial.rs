@@ -1,20 +1,28 @@
 //! Initial values, experiments and observables.
 
-use super::build::{Builder, Initial, Origin, Scope, Stage};
+use super::build::{Builder, Initial, Origin, Override, Overrides, Scope, Stage, symbol_of};
 use super::entities::Kind;
-use super::system::{Change, Experiment, ObservableFormula};
+use super::setup::Setting;
+use super::system::{Change, Experiment, ObservableFormula, SetupFormulas};
 use crate::diag::Span;
-use crate::expr::{Ast, ExprId};
+use crate::expr::{Ast, AstKind, ExprId, SymbolId};
 use crate::petab;
 use crate::sbml;
+use indexmap::IndexMap;
 use rustc_hash::FxHashMap;
 
-/// Changes of a period by what they change.
-type Overrides<'a> = FxHashMap<&'a str, &'a petab::Formula>;
-
 fn overrides_of(period: &petab::Period) -> Overrides<'_> {
-    period.changes.iter().map(|c| (c.target.as_str(), &c.value)).collect()
+    period.changes.iter().map(|c| (c.target.as_str(), Override::Formula(&c.value))).collect()
 }
+
+/// Name of the symbol for what conditions put in the place of an entity's initial value.
+fn input_name(target: &str) -> String {
+    format!("<set {target}>")
+}
+
+/// What tells the ways in which experiments begin from each other: the start time, and for each target whether it is an input, else
+/// the formula.
+type SetupKey<'a> = (u64, Vec<(&'a str, Option<*const petab::Formula>)>);
 
 impl<'a> Builder<'a> {
     /// The value of `name` at the start of the current experiment, as a function of theta.
@@ -56,10 +64,14 @@ impl<'a> Builder<'a> {
         value
     }
 
-    fn find_initial_value(&mut self, name: &str, change: Option<&petab::Formula>) -> Option<ExprId> {
-        if let Some(formula) = change {
-            let (origin, local) = (Origin::Petab(&formula.span), &FxHashMap::default());
-            return self.lower(&formula.ast, Scope { origin, local, only_local: false, stage: Stage::Initial });
+    fn find_initial_value(&mut self, name: &str, change: Option<Override>) -> Option<ExprId> {
+        match change {
+            Some(Override::Formula(formula)) => {
+                let (origin, local) = (Origin::Petab(&formula.span), &FxHashMap::default());
+                return self.lower(&formula.ast, Scope { origin, local, only_local: false, stage: Stage::Initial });
+            }
+            Some(Override::Input(symbol)) => return Some(symbol),
+            None => {}
         }
         if self.theta.contains(name) {
             return Some(self.graph.symbol(name));
@@ -127,28 +139,70 @@ impl<'a> Builder<'a> {
         Some(if is_amount { self.graph.div(value, volume) } else { self.graph.mul(value, volume) })
     }
 
-    pub(super) fn experiments(&mut self, start: f64) -> Vec<Experiment> {
+    /// All experiments, the ways in which they begin, and the inputs.
+    pub(super) fn experiments(&mut self, start: f64) -> (Vec<Experiment>, Vec<SetupFormulas>, Vec<SymbolId>) {
         let Some(problem) = self.problem else {
-            return vec![self.experiment(String::new(), start, FxHashMap::default(), Vec::new())];
+            let setup = self.setup(start, Overrides::default());
+            let experiment = Experiment { id: String::new(), start, equilibration: None, setup: 0, settings: vec![], changes: vec![] };
+            return (vec![experiment], vec![setup], vec![]);
         };
+        let rows: FxHashMap<&'a str, usize> = problem.parameters.iter().enumerate().map(|(j, p)| (p.id.as_str(), j)).collect();
+        // Values before the start are functions of time and theta alone.
+        let mut delays = !self.delays.is_empty();
+        for assignment in &self.model.initial_assignments {
+            assignment.formula.walk(&mut |node| delays |= matches!(node.kind, AstKind::Delay(..)));
+        }
+        let mut inputs: IndexMap<&'a str, SymbolId> = IndexMap::new();
+        let mut setups: IndexMap<SetupKey<'a>, SetupFormulas> = IndexMap::new();
         let mut experiments = Vec::new();
         for e in &problem.experiments {
             let (first, later) = e.periods.split_first().map_or((None, &[][..]), |(f, l)| (Some(f), l));
             let equilibrates = first.is_some_and(|p| p.time == f64::NEG_INFINITY);
-            let overrides: Overrides<'a> = first.map(overrides_of).unwrap_or_default();
-            let changes = match later {
-                [period] if equilibrates && e.conditions.is_some() => vec![self.condition_after_equilibration(&overrides, period)],
+            let changes = match (first, later) {
+                (Some(first), [period]) if equilibrates && e.conditions.is_some() => {
+                    vec![self.condition_after_equilibration(&overrides_of(first), period)]
+                }
                 _ => self.lower_changes(later),
             };
-            let begin = if equilibrates { later.first() } else { first }.map_or(start, |p| p.time);
-            let mut experiment = self.experiment(e.id.clone(), if equilibrates { start } else { begin }, overrides, changes);
-            if equilibrates {
-                experiment.equilibration = Some(experiment.start);
-                experiment.start = begin;
+            let finite = if equilibrates { later.first() } else { first }.map_or(start, |p| p.time);
+            let begin = if equilibrates { start } else { finite };
+            let mut settings = vec![];
+            let mut overrides = Overrides::default();
+            let mut key: SetupKey<'a> = (begin.to_bits(), vec![]);
+            for change in first.iter().flat_map(|p| &p.changes) {
+                let setting = match &change.value.ast.kind {
+                    AstKind::Number(value) => Some(Setting::Number(*value)),
+                    AstKind::Name(name) => rows.get(name.as_str()).map(|j| Setting::Theta(*j)),
+                    _ => None,
+                };
+                let target = change.target.as_str();
+                let Some(setting) = setting.filter(|_| !delays) else {
+                    overrides.insert(target, Override::Formula(&change.value));
+                    key.1.push((target, Some(&raw const change.value)));
+                    continue;
+                };
+                let name = input_name(target);
+                let (input, _) = inputs.insert_full(target, symbol_of(&mut self.graph, &name));
+                settings.resize(settings.len().max(input + 1), Setting::Number(f64::NAN));
+                settings[input] = setting;
+                overrides.insert(target, Override::Input(self.graph.symbol(&name)));
+                key.1.push((target, None));
             }
-            experiments.push(experiment);
+            key.1.sort_unstable();
+            let setup = match setups.get_index_of(&key) {
+                Some(setup) => setup,
+                None => {
+                    let setup = self.setup(begin, overrides);
+                    setups.insert_full(key, setup).0
+                }
+            };
+            let equilibration = equilibrates.then_some(begin);
+            experiments.push(Experiment { id: e.id.clone(), start: finite, equilibration, setup, settings, changes });
         }
-        experiments
+        for experiment in &mut experiments {
+            experiment.settings.resize(inputs.len(), Setting::Number(f64::NAN));
+        }
+        (experiments, setups.into_values().collect(), inputs.into_values().collect())
     }
 
     /// Version 1: what the simulation condition of `period` sets after a pre-equilibration under `before` (PETAB.md 3.7).
@@ -181,7 +235,7 @@ impl<'a> Builder<'a> {
         values
     }
 
-    fn experiment(&mut self, id: String, start: f64, overrides: Overrides<'a>, changes: Vec<Change>) -> Experiment {
+    fn setup(&mut self, start: f64, overrides: Overrides<'a>) -> SetupFormulas {
         self.initial = Some(Initial { start, before: false, overrides, values: FxHashMap::default() });
         let nan = self.graph.constant(f64::NAN);
         let names: Vec<String> = self.parameters.iter().cloned().collect();
@@ -194,7 +248,7 @@ impl<'a> Builder<'a> {
             before.push(value);
         }
         self.initial = None;
-        Experiment { id, start, equilibration: None, parameters, states, changes, before }
+        SetupFormulas { parameters, states, before }
     }
 
     /// The initial value of a state. What algebraic rules determine starts its search at the file's value, or at 1.

@@ -33,6 +33,7 @@ mod events;
 mod finish;
 mod initial;
 mod rates;
+pub mod setup;
 mod switches;
 pub mod system;
 

@@ -48,7 +48,7 @@ impl Builder<'_> {
             e.trigger = graph.replace(&[e.trigger], &map)[0];
         }
         let zero = graph.constant(0.0);
-        for e in &mut system.experiments {
+        for e in &mut system.setups {
             e.parameters.resize(system.parameters.len(), zero);
         }
         if system.states.is_empty() && (!system.delays.is_empty() || system.switches.iter().any(|s| !s.explicit_time)) {
@@ -56,7 +56,7 @@ impl Builder<'_> {
             let id = "<clock>".to_string();
             let symbol = symbol_of(graph, &id);
             system.states.push(State { id, symbol, rate: zero });
-            system.experiments.iter_mut().for_each(|e| e.states.push(zero));
+            system.setups.iter_mut().for_each(|e| e.states.push(zero));
         }
     }
 }

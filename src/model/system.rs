@@ -2,6 +2,7 @@
 
 use super::compiled::{SwitchKind, Target};
 use super::conservation::Conservation;
+use super::setup::Setting;
 use crate::diag::Span;
 use crate::expr::{ExprId, Graph, SymbolId};
 use indexmap::IndexMap;
@@ -134,6 +135,17 @@ pub struct Change {
     pub assignments: AssignmentFormulas,
 }
 
+/// How experiments of one kind begin: functions of theta and the inputs.
+#[derive(Debug, Clone)]
+pub struct SetupFormulas {
+    /// All parameters.
+    pub parameters: Vec<ExprId>,
+    /// All initial states.
+    pub states: Vec<ExprId>,
+    /// For each delayed quantity its values before the start, as a function of time and theta.
+    pub before: Vec<ExprId>,
+}
+
 /// An experiment.
 #[derive(Debug, Clone)]
 pub struct Experiment {
@@ -141,17 +153,15 @@ pub struct Experiment {
     pub id: String,
     /// Start time.
     pub start: f64,
-    /// Where the experiment begins with a steady state (pre-equilibration): the time at which the way there starts. Parameters and
-    /// states are those of that time, and the first change is made at `start`.
+    /// Where the experiment begins with a steady state (pre-equilibration): the time at which the way there starts. The setup is that
+    /// of this time, and the first change is made at `start`.
     pub equilibration: Option<f64>,
-    /// All parameters as functions of theta.
-    pub parameters: Vec<ExprId>,
-    /// All initial states as functions of theta.
-    pub states: Vec<ExprId>,
+    /// Index of how it begins.
+    pub setup: usize,
+    /// What stands in each input; a missing one is not used.
+    pub settings: Vec<Setting>,
     /// Later changes in order of time.
     pub changes: Vec<Change>,
-    /// For each delayed quantity its values before the start, as a function of time and theta.
-    pub before: Vec<ExprId>,
 }
 
 /// A species' conversion between amount and concentration.
@@ -194,6 +204,10 @@ pub struct OdeSystem {
     pub outputs: Vec<ExprId>,
     /// Observables.
     pub observables: Vec<ObservableFormula>,
+    /// Symbols that stand for what conditions put into the model when an experiment begins.
+    pub inputs: Vec<SymbolId>,
+    /// The different ways in which experiments begin.
+    pub setups: Vec<SetupFormulas>,
     /// Experiments.
     pub experiments: Vec<Experiment>,
     /// Every entity of the SBML model (species, compartments, parameters, reactions, species references) as a function of (t, x, p).

@@ -269,9 +269,9 @@ impl Moment<'_> {
     }
 
     /// The outputs of a function now with their derivatives, a row each.
-    fn differentiate(&mut self, function: &Function) -> Vec<f64> {
+    fn differentiate(&mut self, function: &Function, numbers: &[f64]) -> Vec<f64> {
         let mut rows = vec![0.0; function.value.outputs() * self.system.shape.columns];
-        self.system.differentiate(function, self.t, self.y, &mut rows);
+        self.system.differentiate(function, numbers, self.t, self.y, &mut rows);
         rows
     }
 
@@ -315,7 +315,7 @@ impl Moment<'_> {
         let mut clock = self.system.clock.clone();
         let mut time = self.t;
         if let Some(delay) = &event_of.delay {
-            let row = self.differentiate(delay);
+            let row = self.differentiate(delay, &[]);
             let ns = self.system.directions;
             if row[0].is_nan() || row[0] < 0.0 {
                 return Err(SimulationError::Delay { time, event: event_of.id.clone(), delay: row[0] });
@@ -324,7 +324,8 @@ impl Moment<'_> {
             clock.first.iter_mut().zip(&row[1..]).for_each(|(tau, d)| *tau += d);
             clock.second.iter_mut().zip(&row[1 + ns..]).for_each(|(tau, d)| *tau += d);
         }
-        let values = event_of.values_from_trigger_time.then(|| self.differentiate(&event_of.assignments.values));
+        let values =
+            event_of.values_from_trigger_time.then(|| self.differentiate(&event_of.assignments.values, &event_of.assignments.numbers));
         Ok(Pending { event, time, clock, values })
     }
 
@@ -334,7 +335,7 @@ impl Moment<'_> {
         carry(self.system, self.t, self.y, &pending.clock)?;
         let rows = match &pending.values {
             Some(values) => values.clone(),
-            None => self.differentiate(&event.assignments.values),
+            None => self.differentiate(&event.assignments.values, &event.assignments.numbers),
         };
         self.executed += 1;
         assign(self.system, self.t, self.y, &event.assignments, &rows)
@@ -348,7 +349,7 @@ pub fn assign(system: &mut System, t: f64, y: &mut [f64], assignments: &Assignme
     let mut rows = rows.to_vec();
     if let Some(volumes) = &assignments.volumes {
         let mut factors = vec![0.0; rows.len()];
-        system.differentiate(volumes, t, y, &mut factors);
+        system.differentiate(volumes, &[], t, y, &mut factors);
         for (row, factor) in rows.chunks_exact_mut(columns).zip(factors.chunks_exact(columns)) {
             multiply(row, factor, ns, &system.pairs);
         }

@@ -95,7 +95,7 @@ pub fn project(system: &mut System, t: f64, y: &mut [f64]) -> Result<(), Simulat
         if order.is_empty() {
             continue;
         }
-        system.differentiate(&invariants.residuals, t, y, &mut rows);
+        system.differentiate(&invariants.residuals, &[], t, y, &mut rows);
         for c in order {
             let right = DVector::from_iterator(m, (0..m).map(|k| -rows[k * columns + c]));
             let dx = along(&solve(&matrix, &right));

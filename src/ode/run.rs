@@ -336,7 +336,7 @@ impl Run<'_> {
         let mut rows = self.output.spare.pop().unwrap_or_default();
         rows.clear();
         rows.resize(change.assignments.targets.len() * system.shape.columns, 0.0);
-        system.differentiate(&change.assignments.values, t, y, &mut rows);
+        system.differentiate(&change.assignments.values, &change.assignments.numbers, t, y, &mut rows);
         assign(system, t, y, &change.assignments, &rows)?;
         self.output.spare.push(rows);
         Ok(())

@@ -310,8 +310,8 @@ pub(super) fn check_input(model: &CompiledModel, input: &Input, times: &[f64]) -
         assert_eq!(second.states.len(), nx * second.pairs.len(), "second-order seeds of the states");
         assert_eq!(second.parameters.len(), np * second.pairs.len(), "second-order seeds of the parameters");
         assert!(second.pairs.iter().all(|&(k, l)| (k.max(l) as usize) < ns), "pairs of directions");
-        let events = model.events.iter().map(|e| &e.assignments.values);
-        let mut functions = std::iter::once(&model.rhs).chain(input.changes.iter().map(|c| &c.assignments.values)).chain(events);
+        let assignments = input.changes.iter().map(|c| &c.assignments).chain(model.events.iter().map(|e| &e.assignments));
+        let mut functions = std::iter::once(&model.rhs).chain(assignments.map(|a| &*a.values));
         if !second.pairs.is_empty() && functions.any(|f| f.second.is_none()) {
             return unsupported("a second-order sensitivity of a model compiled without second derivatives");
         }

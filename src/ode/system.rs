@@ -593,12 +593,13 @@ impl System {
     /// Directional derivatives of every output of `function` along the columns of block `y`: its values in column 0 of
     /// `out` (outputs by `columns`, not padded), first and second derivatives in the others.
     ///
-    /// This is the chain rule for a function evaluated at the time whose derivatives stand in `clock`.
-    pub fn differentiate(&mut self, function: &Function, t: f64, y: &[f64], out: &mut [f64]) {
+    /// This is the chain rule for a function evaluated at the time whose derivatives stand in `clock`. `numbers` are its
+    /// placeholders.
+    pub fn differentiate(&mut self, function: &Function, numbers: &[f64], t: f64, y: &[f64], out: &mut [f64]) {
         let (nx, stride, ns, columns) = (self.shape.rows, self.shape.stride, self.directions, self.shape.columns);
         let np = self.parameters.len();
         self.gather_all(t, y);
-        let inputs = [&[t][..], &self.x, &self.parameters, &[]];
+        let inputs = [&[t][..], &self.x, &self.parameters, numbers];
         let mut values = std::mem::take(&mut self.work);
         values.resize(function.value.outputs(), 0.0);
         function.value.call(inputs, &mut values, &mut self.scratch);

@@ -23,10 +23,9 @@ pub fn time_course(model: &CompiledModel, simulator: &mut Simulator, times: &[f6
     let Some(experiment) = model.experiments.first() else {
         return Err(SimulationError::Unsupported { what: "a time course of a model without experiment".into() });
     };
-    let (np, nx) = (model.parameters.len(), model.states.len());
+    let np = model.parameters.len();
     let mut scratch = Scratch::default();
-    let mut values = vec![0.0; np + nx];
-    experiment.setup.value.call([&[experiment.start][..], &[], &vec![0.0; np], &[]], &mut values, &mut scratch);
+    let values = experiment.setup.values(&vec![0.0; np], &mut scratch);
     let input = Input {
         start: experiment.start,
         states: &values[np..],

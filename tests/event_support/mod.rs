@@ -59,26 +59,19 @@ impl Subject {
             if order > 1 { (0..nt as u32).flat_map(|k| (k..nt as u32).map(move |l| (k, l))).collect() } else { vec![] };
         let mut input = vec![0.0; np];
         input[..nt].copy_from_slice(theta);
-        let arrays = [&[0.0][..], &[], &input, &[]];
         let mut scratch = Scratch::default();
-        let mut values = vec![0.0; np + nx];
-        experiment.setup.value.call(arrays, &mut values, &mut scratch);
+        let values = experiment.setup.values(&input, &mut scratch);
         let mut seeds = vec![0.0; (np + nx) * ns];
         if ns > 0 {
-            let mut slopes = vec![0.0; experiment.setup.dp.rows.len()];
-            experiment.setup.dp.kernel.call(arrays, &mut slopes, &mut scratch);
-            for ((row, column), v) in experiment.setup.dp.rows.iter().zip(&experiment.setup.dp.columns).zip(&slopes) {
-                seeds[*row as usize * ns + *column as usize] = *v;
+            for (output, theta, v) in experiment.setup.derivatives(&input, &mut scratch) {
+                seeds[output * ns + theta] += v;
             }
         }
         let mut second = vec![0.0; (np + nx) * pairs.len()];
-        if let (Some(tensor), false) = (&experiment.setup.second, pairs.is_empty()) {
-            let mut curvatures = vec![0.0; tensor.entries.len()];
-            tensor.kernel.call(arrays, &mut curvatures, &mut scratch);
-            for (&[row, a, b], v) in tensor.entries.iter().zip(&curvatures) {
-                let (k, l) = (a - nx as u32, b - nx as u32);
-                let place = pairs.iter().position(|p| *p == (k, l)).unwrap();
-                second[row as usize * pairs.len() + place] = *v;
+        if !pairs.is_empty() {
+            for ([output, k, l], v) in experiment.setup.second_derivatives(&input, nx, &mut scratch) {
+                let place = pairs.iter().position(|p| *p == (k as u32, l as u32)).unwrap();
+                second[output * pairs.len() + place] += v;
             }
         }
         let input = Input {

@@ -145,7 +145,7 @@ pub fn change(model: &CompiledModel, time: f64, changes: &[(Target, &str)]) -> P
     let formulas: Vec<&str> = changes.iter().map(|c| c.1).collect();
     let function = Symbols::new(&states, &parameters).function(&formulas);
     let targets = changes.iter().map(|c| c.0).collect();
-    PeriodChange { time, assignments: Assignments { targets, values: function, volumes: None } }
+    PeriodChange { time, assignments: Assignments { targets, values: Arc::new(function), volumes: None, numbers: vec![] } }
 }
 
 /// The seeds of a simulation whose directions are logarithms of some parameters, or the parameters themselves, with initial
