@@ -4,6 +4,7 @@ use super::noise::density;
 use super::parameters::ParameterMap;
 use super::simulated::{Derivatives, Direction, Equilibrium, Pool, Rows, Simulated, failure, places};
 use super::{Estimated, Evaluation, EvaluationError, Objective, Order};
+use crate::model::compiled::CompiledExperiment;
 use crate::petab::{DataKind, Problem};
 use indexmap::IndexMap;
 use nalgebra::{DMatrix, DVector};
@@ -44,17 +45,16 @@ pub struct Fitted {
 impl FixedEffects {
     /// The objective of the rows of kind `Typical`.
     pub fn new(pool: Arc<Pool>, problem: &Problem) -> Self {
-        let mut by_experiment = vec![Vec::new(); problem.experiments.len()];
+        // Conditions often differ in what concerns the bookkeeping of the data only: such experiments are simulated once.
+        let courses: Vec<Vec<u64>> = pool.model().experiments.iter().map(CompiledExperiment::course).collect();
+        let mut by_course: IndexMap<&[u64], (usize, Vec<usize>)> = IndexMap::new();
         for (i, m) in problem.measurements.iter().enumerate() {
             if m.kind == DataKind::Typical {
-                by_experiment[m.experiment].push(i);
+                by_course.entry(&courses[m.experiment]).or_insert_with(|| (m.experiment, Vec::new())).1.push(i);
             }
         }
         let by_name = places(pool.model());
-        let experiments: Vec<Rows> = (by_experiment.iter().enumerate())
-            .filter(|(_, rows)| !rows.is_empty())
-            .map(|(e, rows)| Rows::new(pool.model(), &by_name, problem, e, rows))
-            .collect();
+        let experiments: Vec<Rows> = by_course.values().map(|(e, rows)| Rows::new(pool.model(), &by_name, problem, *e, rows)).collect();
         let mut equilibrations: IndexMap<usize, Equilibration> = IndexMap::new();
         for (position, rows) in experiments.iter().enumerate() {
             let Some(way) = pool.model().experiments[rows.experiment].equilibration else { continue };
@@ -71,7 +71,7 @@ impl FixedEffects {
         FixedEffects { pool, map: ParameterMap::new(problem), experiments, equilibrations, measurements: problem.measurements.len() }
     }
 
-    /// The simulations: one entry per experiment that has rows.
+    /// The simulations: one entry per experiment that has rows, or several that take the same course.
     pub fn experiments(&self) -> &[Rows] {
         &self.experiments
     }

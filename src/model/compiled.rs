@@ -190,6 +190,25 @@ pub struct CompiledExperiment {
     pub before: Vec<Kernel>,
 }
 
+impl CompiledExperiment {
+    /// What the course of the experiment follows from: equal for experiments whose simulations are the same whatever theta is.
+    pub fn course(&self) -> Vec<u64> {
+        let mut key = vec![self.start.to_bits()];
+        key.extend(self.equilibration.iter().flat_map(|e| [e.start.to_bits(), e.number as u64]));
+        key.extend(self.setup.key());
+        for change in &self.changes {
+            let Assignments { targets, values, volumes, numbers } = &change.assignments;
+            key.extend([change.time.to_bits(), Arc::as_ptr(values) as u64, volumes.as_ref().map_or(0, |v| Arc::as_ptr(v) as u64)]);
+            key.extend(numbers.iter().map(|v| v.to_bits()));
+            key.extend(targets.iter().flat_map(|t| match t {
+                Target::State(i) => [0, *i as u64],
+                Target::Parameter(j) => [1, *j as u64],
+            }));
+        }
+        key
+    }
+}
+
 /// All functions of a model. `Send + Sync`, shared by `Arc`.
 #[derive(Debug, Clone)]
 pub struct CompiledModel {

@@ -39,6 +39,15 @@ impl Setup {
         self.settings.iter().map(value).collect()
     }
 
+    /// Equal for setups with the same functions and inputs.
+    pub(super) fn key(&self) -> impl Iterator<Item = u64> + '_ {
+        let settings = self.settings.iter().flat_map(|s| match s {
+            Setting::Number(value) => [0, value.to_bits()],
+            Setting::Theta(j) => [1, *j as u64],
+        });
+        [Arc::as_ptr(&self.own) as u64].into_iter().chain(settings)
+    }
+
     /// `theta` has np entries, of which only the leading rows of theta matter.
     pub fn values(&self, theta: &[f64], scratch: &mut Scratch) -> Vec<f64> {
         let inputs = self.inputs(theta);
