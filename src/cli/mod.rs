@@ -100,6 +100,13 @@ struct SolverArguments {
     /// Absolute tolerance of the integrator
     #[arg(long, default_value_t = 1e-12)]
     atol: f64,
+    /// A steady state is where Newton's method converges or, where it does not apply, where every rate per unit of time is below this
+    /// part of the state
+    #[arg(long, value_name = "RTOL", default_value_t = 1e-8)]
+    steady_rtol: f64,
+    /// ... plus this
+    #[arg(long, value_name = "ATOL", default_value_t = 1e-12)]
+    steady_atol: f64,
     /// Number of threads (0: all cores)
     #[arg(short = 'j', long, default_value_t = 0)]
     threads: usize,
@@ -107,7 +114,8 @@ struct SolverArguments {
 
 impl SolverArguments {
     fn options(&self) -> crate::ode::Options {
-        crate::ode::Options { rtol: self.rtol, atol: self.atol, ..crate::ode::Options::default() }
+        let steady_state = (self.steady_rtol, self.steady_atol);
+        crate::ode::Options { rtol: self.rtol, atol: self.atol, steady_state, ..crate::ode::Options::default() }
     }
 
     /// Sets the size of the global thread pool; it can only be set once per process.
