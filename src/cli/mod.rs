@@ -15,6 +15,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod check;
+mod convert;
 mod describe;
 mod evaluate;
 mod fit;
@@ -76,6 +77,8 @@ enum Command {
     Simulate(simulate::Arguments),
     /// Objective, gradient and simulations at given parameters
     Evaluate(evaluate::Arguments),
+    /// Turn a PEtab version 1 problem into version 2, with the same likelihood
+    Convert(convert::Arguments),
     /// Estimate the parameters: many starts, standard errors, a run directory with a report
     Fit(fit::Arguments),
 }
@@ -131,6 +134,7 @@ pub fn main() -> ExitCode {
         Command::Describe(a) => describe::run(&a),
         Command::Simulate(a) => simulate::run(&a),
         Command::Evaluate(a) => evaluate::run(&a),
+        Command::Convert(a) => convert::run(&a),
         Command::Fit(a) => fit::run(&a),
     };
     match result {

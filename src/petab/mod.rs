@@ -5,14 +5,13 @@
 //! [`read`] goes through the files in order, each step in its file: `yaml` and `problem_file`, `table` (tab-separated values),
 //! `parameters`, `observables`, `experiments` (conditions, experiments), `statistics` (events and composite statistics of
 //! `nlme`), `measurements` with `population` (columns of `nlme`), `random_effects`, `lint` (what concerns several tables). Nothing here knows the SBML model: whether the names in formulas exist is for the
-//! room `model` to say. `write` puts simulations beside the data.
+//! room `model` to say. `write` puts simulations beside the data; `convert` turns version 1 into version 2.
 //!
 //! To add a column: its table's file, and the field in `problem`. To add a message: a free code in the table below, at one
 //! place in the code (a test compares), and a case in `tests/diagnostics`.
 //!
 //! | code | meaning |
 //! | --- | --- |
-//! | P0001 | a required extension is not supported |
 //! | P0002 | a file cannot be read |
 //! | P0003 | a folder has no problem file, or several |
 //! | P0004 | the problem file is not valid YAML |
@@ -20,7 +19,6 @@
 //! | P0006 | a value in the problem file has the wrong form |
 //! | P0007 | the problem file has an unknown key |
 //! | P0008 | unknown format version |
-//! | P0009 | valid, but not supported |
 //! | P0101 | a table is empty |
 //! | P0102 | a table lacks a column |
 //! | P0103 | two columns have the same name |
@@ -91,8 +89,12 @@
 //! | P0515 | warning: unknown hint value |
 //! | P0516 | warning: unknown hint |
 //! | P0517 | warning: a declared placeholder is not used |
+//! | P0518 | warning: converted priors are of another kind |
+//! | P0901 | valid, but not supported |
+//! | P0902 | a required extension is not supported |
 //!
 
+pub mod convert;
 mod experiments;
 mod formula;
 mod lint;
@@ -118,5 +120,5 @@ use crate::diag::{Diagnostic, Span};
 
 /// Something that PEtab allows and this version cannot do.
 fn unsupported(span: &Span, construct: &str, help: &str) -> Diagnostic {
-    Diagnostic::error("P0009", format!("{construct} is not supported")).at(span, "valid PEtab, but not possible here yet").help(help)
+    Diagnostic::error("P0901", format!("{construct} is not supported")).at(span, "valid PEtab, but not possible here yet").help(help)
 }

@@ -218,7 +218,7 @@ impl Reader<'_> {
             let place = self.source.span(range.clone());
             if required {
                 self.d.push(
-                    Diagnostic::error("P0001", format!("extension `{name}` is required by the problem and not supported"))
+                    Diagnostic::error("P0902", format!("extension `{name}` is required by the problem and not supported"))
                         .at(&place, "only `nlme` is supported")
                         .suggest(name, ["nlme"])
                         .help("PEtab demands rejection of unknown required extensions"),
