@@ -183,6 +183,7 @@ impl<'a> Builder<'a> {
         self.classify();
         self.rates = vec![None; self.state_ids.len()];
         self.solve_algebraic_rules();
+        self.check_names();
         self.declare_parameters();
         self.rates = vec![None; self.state_ids.len()];
         let entities = self.lower_entities();
@@ -446,6 +447,10 @@ impl<'a> Builder<'a> {
             self.kinds.keys().copied().chain(self.parameters.iter().map(String::as_str)).chain(scope.local.keys().map(String::as_str));
         let diagnostic =
             Diagnostic::error("M0101", format!("formula uses an undefined symbol `{name}`")).at(&span, label).suggest(name, candidates);
+        let diagnostic = match self.local_parameter(name) {
+            Some(help) => diagnostic.help(help),
+            None => diagnostic,
+        };
         self.diagnostics.push(diagnostic);
         Some(self.graph.constant(f64::NAN))
     }

@@ -117,12 +117,15 @@ impl<'a> Builder<'a> {
         let problem = self.problem;
         for p in problem.iter().flat_map(|problem| &problem.parameters) {
             match self.kinds.get(p.id.as_str()) {
+                Some(kind) if self.species.contains_key(p.id.as_str()) || matches!(kind, Kind::State(_)) => {
+                    let what = if self.species.contains_key(p.id.as_str()) { "species" } else { "state" };
+                    self.diagnostics.push(
+                        Diagnostic::error("M0202", format!("parameter `{}` of the parameter table is a {what} of the model", p.id))
+                            .at(&p.span, "expected a constant, or a name that the model does not have")
+                            .help("introduce a parameter for its initial value, and let the model or a condition set it"),
+                    );
+                }
                 None | Some(Kind::Parameter) => {}
-                Some(Kind::State(_)) => self.diagnostics.push(
-                    Diagnostic::error("M0202", format!("parameter `{}` of the parameter table is a state of the model", p.id))
-                        .at(&p.span, "a state changes over time and cannot be estimated itself")
-                        .help("introduce a parameter for its initial value"),
-                ),
                 Some(_) => self.not_settable(&p.id, &p.span, "it is given by a rule or reaction of the model"),
             }
         }

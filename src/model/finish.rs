@@ -5,7 +5,7 @@ use super::compiled::Target;
 use super::conservation::conserved;
 use super::setup::Setting;
 use super::system::OdeSystem;
-use crate::diag::{Diagnostic, Span};
+use crate::diag::Diagnostic;
 use crate::expr::{ExprId, SymbolId};
 use crate::petab;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -22,6 +22,7 @@ impl Builder<'_> {
             system.conserved = conserved(system);
         }
         self.report_missing_values(system);
+        self.report_unused_parameters(system);
         self.report_unsupported();
     }
 
@@ -75,46 +76,6 @@ impl Builder<'_> {
                     .help("the objective is the negative log-likelihood"),
             );
         }
-    }
-
-    fn report_missing_values(&mut self, system: &OdeSystem) {
-        let used = used_symbols(system);
-        let driving: FxHashSet<SymbolId> = system.graph.symbols_of(&driving(system)).into_iter().collect();
-        let missing = |e: ExprId| system.graph.constant_value(e).is_some_and(f64::is_nan);
-        for (number, setup) in system.setups.iter().enumerate() {
-            // During a pre-equilibration nothing is observed.
-            let mut set_later: Option<FxHashSet<SymbolId>> = None;
-            for experiment in system.experiments.iter().filter(|e| e.setup == number) {
-                let changes = experiment.equilibration.and(experiment.changes.first());
-                let set: FxHashSet<SymbolId> = (changes.into_iter().flat_map(|c| &c.assignments.targets))
-                    .filter_map(|t| if let Target::Parameter(j) = t { Some(system.parameters[*j].symbol) } else { None })
-                    .collect();
-                set_later = Some(set_later.map_or_else(|| set.clone(), |old| &old & &set));
-            }
-            let set_later = set_later.unwrap_or_default();
-            let unset = (system.parameters.iter().zip(&setup.parameters).map(|(p, e)| (&p.id, p.symbol, *e)))
-                .chain(system.states.iter().zip(&setup.states).map(|(s, e)| (&s.id, s.symbol, *e)));
-            for (id, symbol, value) in unset {
-                let is_flag = id.starts_with('<');
-                let needed = driving.contains(&symbol) || (used.contains(&symbol) && !set_later.contains(&symbol));
-                if needed && missing(value) && !is_flag && self.reported.insert(format!("missing {id}")) {
-                    let mut diagnostic = Diagnostic::error("M0204", format!("`{id}` has no value"))
-                        .help("give it a value in the model, an initial assignment, the parameter table or the condition table");
-                    if let Some(span) = self.model_span(id) {
-                        diagnostic = diagnostic.at(&span, "used by the equations");
-                    }
-                    self.diagnostics.push(diagnostic);
-                }
-            }
-        }
-    }
-
-    fn model_span(&self, id: &str) -> Option<Span> {
-        let model = self.model;
-        (model.species.iter().find(|s| s.id == id).map(|s| &s.span))
-            .or_else(|| model.parameters.iter().find(|p| p.id == id).map(|p| &p.span))
-            .or_else(|| model.compartments.iter().find(|c| c.id == id).map(|c| &c.span))
-            .cloned()
     }
 }
 
@@ -253,13 +214,13 @@ fn mark_active(system: &mut OdeSystem) {
 }
 
 /// Rates, switches and triggers.
-fn driving(system: &OdeSystem) -> Vec<ExprId> {
+pub(super) fn driving(system: &OdeSystem) -> Vec<ExprId> {
     let rates = system.states.iter().map(|s| s.rate);
     rates.chain(system.switches.iter().map(|s| s.root)).chain(system.events.iter().map(|e| e.trigger)).collect()
 }
 
 /// The symbols on which rates, observables, switches and triggers depend.
-fn used_symbols(system: &OdeSystem) -> FxHashSet<SymbolId> {
+pub(super) fn used_symbols(system: &OdeSystem) -> FxHashSet<SymbolId> {
     let mut used = driving(system);
     used.extend(system.observables.iter().flat_map(|o| [o.value, o.noise]));
     system.graph.symbols_of(&used).into_iter().collect()

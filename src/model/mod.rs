@@ -20,8 +20,11 @@
 //! | M0202 | a parameter of the parameter table has the name of a state |
 //! | M0203 | an override names something that is not a parameter |
 //! | M0204 | a quantity that the equations need has no value |
+//! | M0205 | a condition changes something that does not exist |
+//! | M0206 | an observable or a placeholder has the name of a model entity |
 //! | M0802 | warning: a value that a model standing alone does not give, and the one taken |
 //! | M0801 | objective priors (read, not used yet) |
+//! | M0803 | warning: parameters of the parameter table without effect |
 //! | M0901 | too many fast reactions and nonlinear algebraic rules (not supported) |
 
 mod algebraic;
@@ -32,6 +35,7 @@ mod entities;
 mod events;
 mod finish;
 mod initial;
+mod lint;
 mod rates;
 pub mod setup;
 mod switches;

@@ -150,7 +150,7 @@ pub struct Planned {
 /// An experiment with a period at -inf and none at a finite time gets one at 0 without changes, as case 0023 of the v2 test suite expects.
 pub fn read_experiments(tables: &[Table], conditions: &Conditions, complete: &mut bool, d: &mut Diagnostics) -> IndexMap<String, Planned> {
     // For each experiment its place and the conditions by time; times are few, so a list serves.
-    type Schedule<'c> = Vec<(f64, Vec<&'c Condition>)>;
+    type Schedule<'c> = Vec<(f64, Vec<(&'c Condition, Span)>)>;
     let mut plan: IndexMap<String, (Span, Schedule)> = IndexMap::new();
     let mut undefined = Repeated::default();
     let mut named = rustc_hash::FxHashSet::default();
@@ -185,27 +185,28 @@ pub fn read_experiments(tables: &[Table], conditions: &Conditions, complete: &mu
                     &mut periods[last]
                 }
             };
-            if let Some((name, found)) = condition.and_then(|c| conditions.by_id.get_key_value(c)) {
-                named.insert(name.as_str());
-                period.1.push(found);
+            let Some((name, found)) = condition.and_then(|c| conditions.by_id.get_key_value(c)) else { continue };
+            named.insert(name.as_str());
+            match period.1.iter().find(|(other, _)| std::ptr::eq(*other, found)) {
+                Some((_, first)) => d.push(
+                    Diagnostic::error("P0216", format!("the experiment `{id}` has the condition `{name}` twice at time {}", table::show(time)))
+                        .at(&condition_cell.span(), "the second row")
+                        .also(first, "the first row")
+                        .help("delete one of them, or correct its time"),
+                ),
+                None => period.1.push((found, condition_cell.span())),
             }
         }
     }
     undefined.finish(d);
-    let unused: Vec<(&String, &Condition)> = conditions.by_id.iter().filter(|(name, _)| !named.contains(name.as_str())).collect();
-    if let Some((_, first)) = unused.first() {
-        d.push(
-            Diagnostic::warning("P0506", format!("{} named by no experiment", is_or_are(unused.len(), "condition")))
-                .at(&first.span, format!("not used: {}", listing(unused.iter().map(|u| u.0.as_str())))),
-        );
-    }
+    unused_conditions(conditions, &named, "experiment", d);
     let mut planned = IndexMap::new();
     for (id, (span, mut periods)) in plan {
         periods.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut merged = Vec::new();
         for (time, conditions) in &periods {
             let mut changes: Vec<Change> = Vec::new();
-            for change in conditions.iter().flat_map(|c| &c.changes) {
+            for change in conditions.iter().flat_map(|(c, _)| &c.changes) {
                 match changes.iter().find(|c| c.target == change.target) {
                     Some(first) => overlapping(
                         &format!("two conditions at time {time} of the experiment `{id}` change `{}`", change.target),
@@ -224,6 +225,17 @@ pub fn read_experiments(tables: &[Table], conditions: &Conditions, complete: &mu
         planned.insert(id.clone(), Planned { experiment: Experiment { id, conditions: None, periods: merged }, span });
     }
     planned
+}
+
+/// Warns of conditions that are not `named` by any experiment or, in version 1, measurement.
+fn unused_conditions(conditions: &Conditions, named: &rustc_hash::FxHashSet<&str>, by: &str, d: &mut Diagnostics) {
+    let unused: Vec<(&String, &Condition)> = conditions.by_id.iter().filter(|(name, _)| !named.contains(name.as_str())).collect();
+    if let Some((_, first)) = unused.first() {
+        d.push(
+            Diagnostic::warning("P0506", format!("{} named by no {by}", is_or_are(unused.len(), "condition")))
+                .at(&first.span, format!("not used: {}", listing(unused.iter().map(|u| u.0.as_str())))),
+        );
+    }
 }
 
 /// "the condition `x` is", "3 conditions are".
@@ -343,6 +355,11 @@ impl<'a> Resolver<'a> {
     /// Reports what was undefined and hands over the experiments.
     pub fn finish(self, d: &mut Diagnostics) -> Vec<Experiment> {
         self.undefined.finish(d);
+        let pairs = self.experiments.iter().filter_map(|e| e.conditions.as_ref());
+        let named = pairs.flat_map(|(before, simulation)| before.iter().chain([simulation])).map(String::as_str).collect();
+        if self.planned.is_none() {
+            unused_conditions(self.conditions, &named, "measurement", d);
+        }
         if let Some(planned) = self.planned {
             let unused: Vec<_> = planned.values().filter(|p| !self.index.contains_key(&(String::new(), p.experiment.id.clone()))).collect();
             if let Some(first) = unused.first() {

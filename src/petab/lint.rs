@@ -1,11 +1,12 @@
 //! Checks that concern several tables (those of libpetab's lint and of the specification), as far as they need no model.
 
-use super::experiments::{Conditions, Planned, check_first_periods};
-use super::table::{Table, duplicate};
-use super::{Observable, Parameter, Version, formula, unsupported};
+use super::experiments::{Conditions, Planned, check_first_periods, is_or_are};
+use super::table::{Table, duplicate, listing, show};
+use super::{CompositeStatistic, DataKind, Functional, Measurement, Observable, Parameter, Statistic, Version, formula, unsupported};
 use crate::diag::{Diagnostic, Diagnostics, Span};
+use crate::expr::AstKind;
 use indexmap::IndexMap;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Words of PEtab math, which version 2 keeps from being identifiers.
 const RESERVED: [&str; 41] = [
@@ -79,8 +80,14 @@ pub fn problem(
                 names.insert(&observable.id, observable);
             }
         }
-        if let Some(parameter) = by_id.get(observable.id.as_str()) {
-            shared("an observable and a parameter", &observable.id, &observable.span, &parameter.span, d);
+        if let AstKind::Number(value) = observable.noise.ast.kind
+            && value <= 0.0
+        {
+            d.push(
+                Diagnostic::error("P0308", format!("the noise of `{}` is {}", observable.id, show(value)))
+                    .at(&observable.noise.span, "expected a positive number or a formula")
+                    .help("it is the standard deviation (of Laplace noise the scale) of the measurements"),
+            );
         }
         for placeholder in observable.observable_placeholders.iter().chain(&observable.noise_placeholders) {
             if let Some(parameter) = by_id.get(placeholder.as_str()) {
@@ -103,13 +110,23 @@ pub fn problem(
             );
         }
     }
+    let ids = defined(version, parameters, observables, conditions, planned);
+    let mut first: FxHashMap<&str, (&str, &Span)> = FxHashMap::default();
+    for (what, id, span) in &ids {
+        match first.get(id) {
+            Some((other, place)) if other != what => shared(&format!("{other} and {what}"), id, span, place, d),
+            Some(_) => {}
+            None => {
+                first.insert(id, (what, span));
+            }
+        }
+    }
     if version == Version::V1 {
         return;
     }
-    let ids = parameters.iter().map(|p| (p.id.as_str(), &p.span));
     let placeholders =
         observables.iter().flat_map(|o| o.observable_placeholders.iter().chain(&o.noise_placeholders).map(move |p| (p.as_str(), &o.span)));
-    for (id, span) in ids.chain(observables.iter().map(|o| (o.id.as_str(), &o.span))).chain(placeholders) {
+    for (id, span) in ids.iter().map(|(_, id, span)| (*id, *span)).chain(placeholders) {
         if RESERVED.contains(&id.to_ascii_lowercase().as_str()) {
             d.push(
                 Diagnostic::error("P0118", format!("`{id}` cannot be used as an identifier"))
@@ -133,6 +150,47 @@ pub fn problem(
     }
     if let Some(planned) = planned.filter(|_| complete) {
         check_first_periods(planned, &|id| by_id.get(id).is_some_and(|p| !p.hyper), d);
+    }
+}
+
+/// What the tables define, as (kind, id, place). In version 1 conditions have names of their own; in version 2 all identifiers of a problem
+/// are different.
+fn defined<'a>(
+    version: Version,
+    parameters: &'a [Parameter],
+    observables: &'a [Observable],
+    conditions: &'a Conditions,
+    planned: Option<&'a IndexMap<String, Planned>>,
+) -> Vec<(&'static str, &'a str, &'a Span)> {
+    let mut ids: Vec<_> = parameters.iter().map(|p| ("a parameter", p.id.as_str(), &p.span)).collect();
+    ids.extend(observables.iter().map(|o| ("an observable", o.id.as_str(), &o.span)));
+    if version == Version::V2 {
+        ids.extend(conditions.by_id.iter().map(|(id, c)| ("a condition", id.as_str(), &c.span)));
+        ids.extend(planned.into_iter().flatten().map(|(id, p)| ("an experiment", id.as_str(), &p.span)));
+    }
+    ids
+}
+
+/// Warns of observables that no measurement and no composite statistic uses.
+pub fn unmeasured(observables: &[Observable], measurements: &[Measurement], statistics: &[CompositeStatistic], d: &mut Diagnostics) {
+    let mut used: FxHashSet<usize> = measurements.iter().map(|m| m.observable).collect();
+    used.extend(measurements.iter().filter_map(|m| match &m.kind {
+        DataKind::Bulk(s) | DataKind::SnapshotStatistic(s) => match s.statistic {
+            Statistic::Covariance(other) => Some(other),
+            _ => None,
+        },
+        _ => None,
+    }));
+    used.extend(statistics.iter().flat_map(|s| &s.functionals).flat_map(|f| match *f {
+        Functional::Mean { observable, .. } | Functional::Variance(observable) | Functional::Quantile(observable, _) => [observable; 2],
+        Functional::Covariance(a, b) => [a, b],
+    }));
+    let unused: Vec<&Observable> = observables.iter().enumerate().filter(|(i, _)| !used.contains(i)).map(|(_, o)| o).collect();
+    if let Some(first) = unused.first().filter(|_| !measurements.is_empty()) {
+        d.push(
+            Diagnostic::warning("P0519", format!("{} not measured", is_or_are(unused.len(), "observable")))
+                .at(&first.span, format!("without measurements: {}", listing(unused.iter().map(|o| o.id.as_str())))),
+        );
     }
 }
 

@@ -161,7 +161,7 @@ pub fn read(tables: &[Table], context: &Context, d: &mut Diagnostics) -> Measure
                 (overrides(columns.observable_parameters, false), overrides(columns.noise_parameters, true));
             let (Some(observable), Some(experiment), Some(time)) = (observable, experiment, time) else { continue };
             let start = resolver.experiments[experiment].periods.iter().map(|p| p.time).find(|t| t.is_finite());
-            if let Some(start) = start.filter(|start| time < *start && context.version == Version::V2) {
+            if let Some(start) = start.filter(|start| time < *start) {
                 before_start(&cell(columns.time), start, &resolver.experiments[experiment].id, &mut repeated);
             }
             let span = cell(columns.measurement).span();
@@ -193,6 +193,13 @@ pub fn read(tables: &[Table], context: &Context, d: &mut Diagnostics) -> Measure
         );
     }
     check_positive(&out.measurements, context.observables, d);
+    if let Some(table) = tables.first().filter(|_| tables.iter().all(|t| t.rows() == 0)) {
+        d.push(
+            Diagnostic::warning("P0520", "there are no measurements")
+                .at(&table.source().span(0..0), "the measurement table has no rows")
+                .help("the objective is 0 for all parameters"),
+        );
+    }
     repeated.finish(d);
     out.experiments = resolver.finish(d);
     out
@@ -317,7 +324,7 @@ fn check_count(
     Vec::new()
 }
 
-/// Warns of values that have density 0 under logarithmic noise.
+/// Reports values that have density 0 under logarithmic noise, with which no parameters have a finite likelihood.
 fn check_positive(measurements: &[Measurement], observables: &[Observable], d: &mut Diagnostics) {
     use super::DataKind::{Bulk, SnapshotStatistic};
     let bad = |m: &&Measurement| {
@@ -325,11 +332,12 @@ fn check_positive(measurements: &[Measurement], observables: &[Observable], d: &
             && !matches!(observables[m.observable].distribution, NoiseDistribution::Normal | NoiseDistribution::Laplace)
             && !matches!(m.kind, Bulk(_) | SnapshotStatistic(_))
     };
-    let places: Vec<Span> = measurements.iter().filter(bad).map(|m| m.span.clone()).collect();
-    if let Some(first) = places.first() {
+    let bad: Vec<&Measurement> = measurements.iter().filter(bad).collect();
+    let places: Vec<Span> = bad.iter().map(|m| m.span.clone()).collect();
+    if let (Some(first), Some(observable)) = (places.first(), bad.first().map(|m| m.observable)) {
         d.push(
-            Diagnostic::warning(
-                "P0507",
+            Diagnostic::error(
+                "P0215",
                 format!(
                     "{} of {} measurements {} not positive under log-normal or log-Laplace noise",
                     places.len(),
@@ -337,7 +345,9 @@ fn check_positive(measurements: &[Measurement], observables: &[Observable], d: &
                     are(places.len())
                 ),
             )
-            .at(first, format!("such a value has density 0{}", and_lines(&places))),
+            .at(first, format!("such a value has density 0{}", and_lines(&places)))
+            .also(&observables[observable].span, "the observable")
+            .help("delete the row, or choose a noise distribution that allows the value"),
         );
     }
 }

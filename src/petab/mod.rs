@@ -37,6 +37,8 @@
 //! | P0117 | wrong number of prior parameters |
 //! | P0118 | an identifier that is a word of formulas |
 //! | P0119 | a condition table of the other version |
+//! | P0121 | blanks around an identifier or the name of a column |
+//! | P0122 | a negative nominal value on a logarithmic scale |
 //! | P0202 | undefined experiment |
 //! | P0203 | undefined observable |
 //! | P0204 | undefined condition |
@@ -49,10 +51,13 @@
 //! | P0212 | one identifier for two things |
 //! | P0213 | a placeholder is also a parameter |
 //! | P0214 | undefined model |
+//! | P0215 | values that are not positive under logarithmic noise |
+//! | P0216 | an experiment names a condition twice at one time |
 //! | P0302 | a formula cannot be read |
 //! | P0303 | placeholders of version 1 are not numbered without gaps |
 //! | P0306 | a change of the first period uses what has no value yet |
 //! | P0307 | a formula uses an observable |
+//! | P0308 | a noise formula that is a number, and not a positive one |
 //! | P0401 | unsupported version of the extension |
 //! | P0403 | a row needs an individual |
 //! | P0404 | a row about the population names an individual |
@@ -79,7 +84,6 @@
 //! | P0504 | warning: `noiseParameters` without placeholder |
 //! | P0505 | warning: an unknown extension is ignored |
 //! | P0506 | warning: unused conditions |
-//! | P0507 | warning: values that are not positive under logarithmic noise |
 //! | P0509 | warning: a nominal value outside the bounds |
 //! | P0510 | warning: a lower bound 0 on a logarithmic scale |
 //! | P0511 | warning: columns of `nlme` in a problem that does not name it |
@@ -90,6 +94,8 @@
 //! | P0516 | warning: unknown hint |
 //! | P0517 | warning: a declared placeholder is not used |
 //! | P0518 | warning: converted priors are of another kind |
+//! | P0519 | warning: observables without measurements |
+//! | P0520 | warning: no measurements |
 //! | P0901 | valid, but not supported |
 //! | P0902 | a required extension is not supported |
 //!

@@ -106,7 +106,15 @@ fn read_table(table: &Table, version: Version, hyper: bool, complete: &mut bool,
             Version::V2 if estimate && lower > 0.0 && upper.is_finite() => Scale::Log,
             Version::V2 => Scale::Lin,
         };
-        if let Some(value) = nominal_value.filter(|v| estimate && lower <= upper && (*v < lower || *v > upper)) {
+        // The value 0 occurs in published problems and can be simulated, so it only counts as outside the bounds.
+        let logarithmic = estimate && v1 && scale != Scale::Lin;
+        if let Some(value) = nominal_value.filter(|v| logarithmic && *v < 0.0) {
+            d.push(
+                Diagnostic::error("P0122", format!("the nominal value of `{name}` is negative, and its scale logarithmic"))
+                    .at(&optional(nominal).span(), format!("{} has no logarithm", show(value)))
+                    .help("give a positive value, or use the scale `lin`"),
+            );
+        } else if let Some(value) = nominal_value.filter(|v| estimate && lower <= upper && (*v < lower || *v > upper)) {
             d.push(
                 Diagnostic::warning("P0509", format!("the nominal value of `{name}` is outside its bounds"))
                     .at(&optional(nominal).span(), format!("{} is not within {} to {}", show(value), show(lower), show(upper))),

@@ -187,6 +187,9 @@ fn read_files(path: &Path, file: &ProblemFile, d: &mut Diagnostics) -> Option<Pr
     };
     let measured = measurements::read(&measurement_tables, &context, d);
     measured.individuals.check(d);
+    if !d.has_errors() {
+        lint::unmeasured(&observables, &measured.measurements, &statistics, d);
+    }
 
     let nlme = file.nlme.as_ref().map(|file| {
         let defined: Vec<&str> = match &planned {

@@ -2,7 +2,7 @@
 //!
 //! PEtab v1 "File formats" and v2 "Overview": UTF-8, one header line, any order of columns, case-sensitive names. Met in
 //! the wild and accepted: byte order mark, CRLF, quoted cells, empty lines, rows that end early (editors strip trailing
-//! tabs; where a value is needed its absence is reported), blanks around a value (reported), the spellings of "missing"
+//! tabs; where a value is needed its absence is reported), blanks around a value (reported; around names of columns and identifiers an error), the spellings of "missing"
 //! that pandas knows (in cells for values, never in cells for identifiers).
 
 use crate::diag::{Diagnostic, Diagnostics, Source, Span};
@@ -60,6 +60,7 @@ impl Table {
         let mut record = csv::ByteRecord::new();
         let mut fields: Vec<(Range<usize>, Option<String>)> = Vec::new();
         let mut blanks: Option<(usize, Range<usize>)> = None;
+        let mut blank_names: Option<(usize, Range<usize>)> = None;
         // Reading bytes from memory with a flexible row length has no way to fail; an error would end the table early.
         while reader.read_byte_record(&mut record).unwrap_or(false) {
             let start = record.position().map_or(0, |p| p.byte() as usize);
@@ -79,6 +80,8 @@ impl Table {
             }
             if table.columns.is_empty() {
                 table.header(&fields, diagnostics);
+                let with_blanks = fields.iter().filter(|(range, value)| value.is_none() && text[range.clone()].trim() != &text[range.clone()]);
+                with_blanks.for_each(|(range, _)| blank_names.get_or_insert((0, range.clone())).0 += 1);
                 continue;
             }
             if fields.iter().all(|(range, _)| text[range.clone()].trim().is_empty()) {
@@ -94,11 +97,12 @@ impl Table {
                 );
             }
             fields.resize(width, (end..end, None));
-            for (range, value) in fields.drain(..) {
+            for (column, (range, value)) in fields.drain(..).enumerate() {
                 let whole = &text[range.clone()];
                 let trimmed = whole.trim();
                 if trimmed.len() < whole.len() && value.is_none() && !trimmed.is_empty() {
-                    blanks.get_or_insert((0, range.clone())).0 += 1;
+                    let kind = if table.columns[column].0.ends_with("Id") { &mut blank_names } else { &mut blanks };
+                    kind.get_or_insert((0, range.clone())).0 += 1;
                 }
                 if let Some(value) = value {
                     table.unquoted.insert(table.cells.len(), value);
@@ -114,6 +118,14 @@ impl Table {
                     .at(&place, "expected a line with the names of the columns"),
             );
             return None;
+        }
+        if let Some((count, range)) = blank_names {
+            let more = if count > 1 { format!("; {} others like it", count - 1) } else { String::new() };
+            diagnostics.push(
+                Diagnostic::error("P0121", format!("blanks around `{}` in the {kind} table", text[range.clone()].trim()))
+                    .at(&source.span(range), format!("expected the name alone{more}"))
+                    .help("remove the blanks: to other tools they are part of the name"),
+            );
         }
         if let Some((count, range)) = blanks {
             diagnostics.push(
