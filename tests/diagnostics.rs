@@ -2,6 +2,9 @@
 //!
 //! Every folder in `tests/diagnostics` holds a small problem, or a model alone, with one mistake or several and `expected.txt`, the text that
 //! is printed. To add a case: a folder with a problem, then `UPDATE=1 cargo test --test diagnostics`, and read what it says.
+//!
+//! The folders `v1_*` and `v2_*` go through the rules of the two PEtab versions (what libpetab's lint checks, and more). Each makes one
+//! mistake in a copy of one file of the correct problems `rules_v1` and `rules_v2`, and takes the other files from there.
 
 #![allow(clippy::unwrap_used)]
 
@@ -77,8 +80,41 @@ fn every_code_has_one_place_and_a_case() {
     assert_eq!(raised, listed, "codes raised in the sources (left) and listed in src/petab/mod.rs (right)");
 
     let shown: String = cases().iter().map(|case| rendered(case).1).collect();
-    let unseen: Vec<&String> = listed.iter().filter(|code| !shown.contains(&format!("[{code}]"))).collect();
+    // Conversion has messages of its own, which tests/convert.rs looks at.
+    let conversion = std::fs::read_to_string("src/petab/convert.rs").unwrap();
+    let unseen: Vec<&String> =
+        (listed.iter()).filter(|code| !shown.contains(&format!("[{code}]")) && !conversion.contains(&format!("\"{code}\""))).collect();
     assert!(unseen.is_empty(), "no case shows {unseen:?}");
+}
+
+/// The cases of one rule each: the correct problems they start from have no message, every case has exactly one, and like the messages of
+/// all other cases it names file, line and column. Only what concerns no file has no place.
+#[test]
+fn one_mistake_gives_one_message_with_its_place() {
+    let name = |case: &Path| case.file_name().unwrap().to_string_lossy().into_owned();
+    let mut rules = 0;
+    for case in cases() {
+        let (diagnostics, _) = rendered(&case);
+        match name(&case).as_str() {
+            "rules_v1" | "rules_v2" => assert_eq!(diagnostics.items().len(), 0, "{}", case.display()),
+            n if n.starts_with("v1_") || n.starts_with("v2_") => {
+                assert_eq!(diagnostics.items().len(), 1, "{}", case.display());
+                rules += 1;
+            }
+            _ => {}
+        }
+        let expected = std::fs::read_to_string(case.join("expected.txt")).unwrap();
+        let messages = expected.split("\n\n").filter(|block| ["error[", "warning[", "note["].iter().any(|head| block.starts_with(head)));
+        for message in messages.filter(|m| !m.contains("[P0003]")) {
+            let place = message.lines().find_map(|line| line.trim_start().strip_prefix("--> "));
+            let mut parts = place.unwrap_or_else(|| panic!("{}: no place in\n{message}", case.display())).rsplitn(3, ':');
+            let column_and_line = [parts.next(), parts.next()].map(|part| part.and_then(|p| p.parse::<usize>().ok()).unwrap_or(0));
+            assert!(column_and_line.iter().all(|n| *n > 0), "{}: {place:?}", case.display());
+            let file = parts.next().unwrap();
+            assert!(case.join(file).is_file(), "{}: there is no file {file}", case.display());
+        }
+    }
+    assert!(rules >= 40, "{rules} cases of one rule each");
 }
 
 #[test]

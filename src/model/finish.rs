@@ -21,8 +21,11 @@ impl Builder<'_> {
         if at_infinity || system.experiments.iter().any(|e| e.equilibration.is_some()) {
             system.conserved = conserved(system);
         }
-        self.report_missing_values(system);
-        self.report_unused_parameters(system);
+        // What could not be read has no value and no effect, which needs no further words.
+        if !self.diagnostics.has_errors() {
+            self.report_missing_values(system);
+            self.report_unused_parameters(system);
+        }
         self.report_unsupported();
     }
 

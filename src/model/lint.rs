@@ -29,6 +29,15 @@ impl Builder<'_> {
             }
         }
         let used = names_in_formulas(problem);
+        for parameter in problem.parameters.iter().filter(|p| !self.kinds.contains_key(p.id.as_str()) && !used.contains(p.id.as_str())) {
+            if let Some(help) = self.local_parameter(&parameter.id) {
+                self.diagnostics.push(
+                    Diagnostic::error("M0207", format!("`{}` of the parameter table is a local parameter of the model", parameter.id))
+                        .at(&parameter.span, "expected a global parameter")
+                        .help(help),
+                );
+            }
+        }
         let mut changes = problem.experiments.iter().flat_map(|e| &e.periods).flat_map(|p| &p.changes);
         let mut unknown = FxHashSet::default();
         let unknown: Vec<_> = changes
@@ -39,11 +48,11 @@ impl Builder<'_> {
         for change in unknown {
             let known = self.kinds.keys().copied().chain(used.iter().copied()).filter(|id| *id != change.target);
             let mut diagnostic = Diagnostic::error("M0205", format!("a condition changes `{}`, which does not exist", change.target))
-                .at(&change.span, "neither an entity of the model nor used by a formula of the tables")
-                .suggest(&change.target, known);
-            if let Some(help) = self.local_parameter(&change.target) {
-                diagnostic = diagnostic.help(help);
-            }
+                .at(&change.span, "neither an entity of the model nor used by a formula of the tables");
+            diagnostic = match self.local_parameter(&change.target) {
+                Some(help) => diagnostic.help(help),
+                None => diagnostic.suggest(&change.target, known),
+            };
             self.diagnostics.push(diagnostic);
         }
     }
@@ -51,10 +60,14 @@ impl Builder<'_> {
     /// What to say of a name that is a parameter of a reaction only.
     pub(super) fn local_parameter(&self, id: &str) -> Option<String> {
         let reaction = self.model.reactions.iter().find(|r| r.local_parameters.iter().any(|p| p.id == id))?;
-        Some(format!("the model's `{id}` is a local parameter, which nothing but the reaction `{}` sees; make it a global one", reaction.id))
+        Some(format!(
+            "the model's `{id}` is a local parameter, which nothing but the reaction `{}` sees; make it a global one",
+            reaction.id
+        ))
     }
 
     /// Warns of rows of the parameter table on which nothing depends: estimated ones, and those that are not in the model either.
+    /// libpetab refuses the latter; here they are harmless: an estimated one stays in the vector of parameters with gradient 0.
     pub(super) fn report_unused_parameters(&mut self, system: &OdeSystem) {
         let Some(problem) = self.problem else { return };
         let mut used = used_symbols(system);
@@ -98,13 +111,11 @@ impl Builder<'_> {
         };
         let others: Vec<String> = unused.iter().skip(1).take(8).map(|p| format!("`{}`", p.id)).collect();
         let more = if unused.len() > 9 { ", ..." } else { "" };
-        let label = if others.is_empty() { "not used".to_string() } else { format!("not used, like {}{more}", others.join(", ")) };
+        let label =
+            if others.is_empty() { "without effect".to_string() } else { format!("without effect, like {}{more}", others.join(", ")) };
         let mut diagnostic = Diagnostic::warning("M0803", message).at(&first.span, label);
         if unused.iter().any(|p| p.estimate) {
             diagnostic = diagnostic.help("the data say nothing of it; other tools may refuse such a problem");
-        }
-        if let Some(help) = unused.iter().find_map(|p| self.local_parameter(&p.id)) {
-            diagnostic = diagnostic.help(help);
         }
         self.diagnostics.push(diagnostic);
     }

@@ -22,6 +22,7 @@
 //! | M0204 | a quantity that the equations need has no value |
 //! | M0205 | a condition changes something that does not exist |
 //! | M0206 | an observable or a placeholder has the name of a model entity |
+//! | M0207 | the parameter table names a local parameter of a reaction |
 //! | M0802 | warning: a value that a model standing alone does not give, and the one taken |
 //! | M0801 | objective priors (read, not used yet) |
 //! | M0803 | warning: parameters of the parameter table without effect |

@@ -60,9 +60,13 @@ pub fn read_conditions_v1(tables: &[Table], complete: bool, d: &mut Diagnostics)
         }
         for row in 0..table.rows() {
             let cell = table.cell(row, Some(id));
-            let Some(name) = cell.id(d) else { continue };
+            let Some(name) = cell.id(d) else {
+                conditions.complete = false;
+                continue;
+            };
             if let Some(first) = conditions.by_id.get(name) {
                 table::duplicate("condition", name, &cell.span(), &first.span, d);
+                conditions.complete = false;
                 continue;
             }
             let mut changes = Vec::new();
@@ -105,7 +109,10 @@ pub fn read_conditions_v2(tables: &[Table], complete: bool, d: &mut Diagnostics)
             let (id_cell, target_cell, value_cell) =
                 (table.cell(row, Some(id)), table.cell(row, Some(target)), table.cell(row, Some(value)));
             let (id, target, value) = (id_cell.id(d), target_cell.id(d), formula::read(&value_cell, d));
-            let Some(id) = id else { continue };
+            let Some(id) = id else {
+                conditions.complete = false;
+                continue;
+            };
             let condition =
                 conditions.by_id.entry(id.to_string()).or_insert_with(|| Condition { changes: Vec::new(), span: id_cell.span() });
             let Some(target) = target else { continue };
@@ -167,7 +174,10 @@ pub fn read_experiments(tables: &[Table], conditions: &Conditions, complete: &mu
             if let Some(condition) = condition.filter(|c| !conditions.by_id.contains_key(*c)) {
                 undefined_condition(condition, "the experiment table", &condition_cell.span(), conditions, &mut undefined);
             }
-            let Some(id) = id else { continue };
+            let Some(id) = id else {
+                *complete = false;
+                continue;
+            };
             let periods = &mut plan.entry(id.to_string()).or_insert_with(|| (id_cell.span(), Vec::new())).1;
             let Some(time) = time else { continue };
             if time == f64::INFINITY {
@@ -189,10 +199,13 @@ pub fn read_experiments(tables: &[Table], conditions: &Conditions, complete: &mu
             named.insert(name.as_str());
             match period.1.iter().find(|(other, _)| std::ptr::eq(*other, found)) {
                 Some((_, first)) => d.push(
-                    Diagnostic::error("P0216", format!("the experiment `{id}` has the condition `{name}` twice at time {}", table::show(time)))
-                        .at(&condition_cell.span(), "the second row")
-                        .also(first, "the first row")
-                        .help("delete one of them, or correct its time"),
+                    Diagnostic::error(
+                        "P0216",
+                        format!("the experiment `{id}` has the condition `{name}` twice at time {}", table::show(time)),
+                    )
+                    .at(&condition_cell.span(), "the second row")
+                    .also(first, "the first row")
+                    .help("delete one of them, or correct its time"),
                 ),
                 None => period.1.push((found, condition_cell.span())),
             }
@@ -230,7 +243,8 @@ pub fn read_experiments(tables: &[Table], conditions: &Conditions, complete: &mu
 /// Warns of conditions that are not `named` by any experiment or, in version 1, measurement.
 fn unused_conditions(conditions: &Conditions, named: &rustc_hash::FxHashSet<&str>, by: &str, d: &mut Diagnostics) {
     let unused: Vec<(&String, &Condition)> = conditions.by_id.iter().filter(|(name, _)| !named.contains(name.as_str())).collect();
-    if let Some((_, first)) = unused.first() {
+    // With mistakes in other names it is not known what is unused.
+    if let Some((_, first)) = unused.first().filter(|_| !d.has_errors()) {
         d.push(
             Diagnostic::warning("P0506", format!("{} named by no {by}", is_or_are(unused.len(), "condition")))
                 .at(&first.span, format!("not used: {}", listing(unused.iter().map(|u| u.0.as_str())))),
@@ -362,7 +376,7 @@ impl<'a> Resolver<'a> {
         }
         if let Some(planned) = self.planned {
             let unused: Vec<_> = planned.values().filter(|p| !self.index.contains_key(&(String::new(), p.experiment.id.clone()))).collect();
-            if let Some(first) = unused.first() {
+            if let Some(first) = unused.first().filter(|_| !d.has_errors()) {
                 d.push(
                     Diagnostic::warning("P0514", format!("{} named by no measurement", is_or_are(unused.len(), "experiment")))
                         .at(&first.span, format!("not used: {}", listing(unused.iter().map(|p| p.experiment.id.as_str())))),

@@ -121,6 +121,20 @@ pub fn problem(
             }
         }
     }
+    for observable in observables {
+        // The own name in the observable formula can only mean a model entity, which the model's checks look at.
+        for (which, noise) in [(&observable.formula, false), (&observable.noise, true)] {
+            formula::names(which, &mut |name, span| {
+                if names.contains_key(name) && name != observable.id {
+                    d.push(
+                        Diagnostic::error("P0307", format!("the formula uses the observable `{name}`"))
+                            .at(&span, if noise { "only the row's own observable can be used" } else { "observables cannot be used here" })
+                            .help("write out that observable's formula; if an entity of the model is meant, rename the observable"),
+                    );
+                }
+            });
+        }
+    }
     if version == Version::V1 {
         return;
     }
@@ -133,19 +147,6 @@ pub fn problem(
                     .at(span, "defined here")
                     .help("the word has a meaning in formulas, in upper and lower case"),
             );
-        }
-    }
-    for observable in observables {
-        for (which, noise) in [(&observable.formula, false), (&observable.noise, true)] {
-            formula::names(which, &mut |name, span| {
-                if names.contains_key(name) && !(noise && name == observable.id) {
-                    d.push(
-                        Diagnostic::error("P0307", format!("the formula uses the observable `{name}`"))
-                            .at(&span, if noise { "only the row's own observable can be used" } else { "observables cannot be used here" })
-                            .help("write out that observable's formula"),
-                    );
-                }
-            });
         }
     }
     if let Some(planned) = planned.filter(|_| complete) {

@@ -8,6 +8,7 @@ use super::population::{Individuals, RowReader};
 use super::table::{self, Cell, Repeated, Table, counted, is_id, listing, parse_number};
 use super::{Experiment, Measurement, NoiseDistribution, Observable, Override, Version};
 use crate::diag::{Diagnostic, Diagnostics, Span};
+use crate::expr::AstKind;
 use indexmap::IndexMap;
 use rustc_hash::FxHashMap;
 
@@ -291,7 +292,8 @@ fn check_count(
         true => (&observable.noise_placeholders, &observable.noise),
     };
     let (given, wanted) = (values.len(), placeholders.len());
-    if given == wanted {
+    let unreadable = matches!(formula.ast.kind, AstKind::Number(value) if value.is_nan());
+    if given == wanted || unreadable {
         return values;
     }
     let column = if noise { "noiseParameters" } else { "observableParameters" };

@@ -37,7 +37,10 @@ fn read_table(table: &Table, version: Version, complete: &mut bool, d: &mut Diag
             Version::V1 => distribution_v1(&cell(transformation), &cell(distribution), d),
             Version::V2 => distribution_v2(&cell(distribution), d),
         };
-        let Some(id) = id else { continue };
+        let Some(id) = id else {
+            *complete = false;
+            continue;
+        };
         // A formula that could not be read has been reported; a row without it would cause follow-up errors elsewhere, so it stays.
         let unread = |formula: Option<Formula>, column| formula.unwrap_or_else(|| unknown(cell(Some(column)).span()));
         let (formula, noise) = (unread(formula, observable), unread(noise_formula, noise));

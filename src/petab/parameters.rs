@@ -6,7 +6,7 @@
 //! that the sign is known, and over the decades they usually span a step of the optimizer should be relative. All others are
 //! estimated as they are. Values and gradients per parameter are reported on the estimation scale; no likelihood depends on it.
 
-use super::table::{Cell, Table, show};
+use super::table::{Cell, Table, parse_number, show};
 use super::{Parameter, Prior, Scale, Version};
 use crate::diag::{Diagnostic, Diagnostics};
 
@@ -53,8 +53,8 @@ fn read_table(table: &Table, version: Version, hyper: bool, complete: &mut bool,
         *complete = false;
         return Vec::new();
     };
-    let lower = table.find("lowerBound");
-    let upper = table.find("upperBound");
+    let lower_column = table.find("lowerBound");
+    let upper_column = table.find("upperBound");
     let nominal = table.find("nominalValue");
     let prior_columns = if v1 { ["objectivePriorType", "objectivePriorParameters"] } else { ["priorDistribution", "priorParameters"] };
     let prior = prior_columns.map(|c| table.find(c));
@@ -63,7 +63,10 @@ fn read_table(table: &Table, version: Version, hyper: bool, complete: &mut bool,
     for row in 0..table.rows() {
         let cell = |column: usize| table.cell(row, Some(column));
         let optional = |column: Option<usize>| table.cell(row, column);
-        let Some(name) = cell(id).id(d) else { continue };
+        let Some(name) = cell(id).id(d) else {
+            *complete = false;
+            continue;
+        };
         let span = cell(id).span();
         // A row with a mistake stays, so that the parameter is not reported as undefined elsewhere.
         let estimate = read_estimate(&cell(estimate), version, d);
@@ -83,7 +86,7 @@ fn read_table(table: &Table, version: Version, hyper: bool, complete: &mut bool,
             }
             value.filter(|v| !v.is_nan()).unwrap_or(default)
         };
-        let (lower, upper) = (bound(lower, f64::NEG_INFINITY), bound(upper, f64::INFINITY));
+        let (lower, upper) = (bound(lower_column, f64::NEG_INFINITY), bound(upper_column, f64::INFINITY));
         let nominal_value = optional(nominal).optional_number(d);
         let unreadable = nominal_value.is_err();
         let nominal_value = nominal_value.unwrap_or(None).filter(|v| !v.is_nan());
@@ -98,11 +101,13 @@ fn read_table(table: &Table, version: Version, hyper: bool, complete: &mut bool,
         if lower > upper {
             d.push(
                 Diagnostic::error("P0115", format!("the lower bound of `{name}` is above its upper bound"))
-                    .at(&optional(table.find("lowerBound")).span(), format!("above {}", show(upper))),
+                    .at(&optional(lower_column).span(), format!("above {}", show(upper))),
             );
         }
+        // What is said of an absent or unreadable bound is enough.
+        let lower_given = parse_number(optional(lower_column).text()).is_some();
         let scale = match version {
-            Version::V1 => read_scale(&optional(scale), name, estimate, lower, d),
+            Version::V1 => read_scale(&optional(scale), name, estimate, lower_given.then_some(lower), d),
             Version::V2 if estimate && lower > 0.0 && upper.is_finite() => Scale::Log,
             Version::V2 => Scale::Lin,
         };
@@ -161,16 +166,17 @@ fn read_estimate(cell: &Cell, version: Version, d: &mut Diagnostics) -> Option<b
     }
 }
 
-fn read_scale(cell: &Cell, name: &str, estimate: bool, lower: f64, d: &mut Diagnostics) -> Scale {
+fn read_scale(cell: &Cell, name: &str, estimate: bool, lower: Option<f64>, d: &mut Diagnostics) -> Scale {
     let scale = cell.word(&[("lin", Scale::Lin), ("log", Scale::Log), ("log10", Scale::Log10)], d);
     let Ok(scale) = scale.map(|s| s.unwrap_or(Scale::Lin)) else { return Scale::Lin };
-    if scale != Scale::Lin && estimate && lower < 0.0 {
+    let Some(lower) = lower.filter(|_| scale != Scale::Lin && estimate) else { return scale };
+    if lower < 0.0 {
         d.push(
             Diagnostic::error("P0116", format!("the parameter `{name}` is estimated on a logarithmic scale and may be negative"))
                 .at(&cell.span(), format!("its lower bound is {}", show(lower)))
                 .help("raise the lower bound above 0, or use the scale `lin`"),
         );
-    } else if scale != Scale::Lin && estimate && lower == 0.0 {
+    } else if lower == 0.0 {
         d.push(
             Diagnostic::warning("P0510", format!("the lower bound of `{name}` is 0, on the logarithmic scale minus infinity"))
                 .at(&cell.span(), "start points cannot be spread over an infinite range"),
@@ -193,7 +199,7 @@ fn read_prior(cells: [Cell; 2], version: Version, bounds: (f64, f64), d: &mut Di
     }
     let mut parameters = Vec::new();
     for part in values.text().split(';').map(str::trim).filter(|p| !p.is_empty() && !values.is_missing()) {
-        match super::table::parse_number(part).filter(|v| !v.is_nan()) {
+        match parse_number(part).filter(|v| !v.is_nan()) {
             Some(value) => parameters.push(value),
             None => {
                 values.not_a_number("numbers separated by semicolons", d);

@@ -187,9 +187,6 @@ fn read_files(path: &Path, file: &ProblemFile, d: &mut Diagnostics) -> Option<Pr
     };
     let measured = measurements::read(&measurement_tables, &context, d);
     measured.individuals.check(d);
-    if !d.has_errors() {
-        lint::unmeasured(&observables, &measured.measurements, &statistics, d);
-    }
 
     let nlme = file.nlme.as_ref().map(|file| {
         let defined: Vec<&str> = match &planned {
@@ -206,6 +203,9 @@ fn read_files(path: &Path, file: &ProblemFile, d: &mut Diagnostics) -> Option<Pr
         Nlme { random_effects, covariance, individuals, defaults: file.defaults.clone(), events, statistics }
     });
     lint::problem(version, &parameters, &observables, &conditions, planned.as_ref(), parameters_complete, d);
+    if !d.has_errors() {
+        lint::unmeasured(&observables, &measured.measurements, nlme.as_ref().map_or(&[], |n| &n.statistics), d);
+    }
 
     Some(Problem {
         path: path.to_path_buf(),

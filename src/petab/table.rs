@@ -80,7 +80,8 @@ impl Table {
             }
             if table.columns.is_empty() {
                 table.header(&fields, diagnostics);
-                let with_blanks = fields.iter().filter(|(range, value)| value.is_none() && text[range.clone()].trim() != &text[range.clone()]);
+                let with_blanks =
+                    fields.iter().filter(|(range, value)| value.is_none() && text[range.clone()].trim() != &text[range.clone()]);
                 with_blanks.for_each(|(range, _)| blank_names.get_or_insert((0, range.clone())).0 += 1);
                 continue;
             }
