@@ -3,7 +3,7 @@
 
 use mixode::estimate::multistart::{REDRAWS, range, starting_points};
 use mixode::estimate::trust_region::{Curvature, Options, minimise};
-use mixode::estimate::{Bound, Control, Fit, MultistartOptions, Progress, StopReason, Verdict};
+use mixode::estimate::{Bound, Control, Fit, GradientCheckOptions, MultistartOptions, Progress, StopReason, Verdict};
 use mixode::estimate::{gradient_check, multistart, multistart_with, plateau, uncertainty, waterfall};
 use mixode::likelihood::{Estimated, Evaluation, EvaluationError, Objective, Order};
 use mixode::petab::Scale;
@@ -606,20 +606,32 @@ fn gradients_are_checked() {
         (x[0].exp() + x[1].sin() * x[2], vec![x[0].exp(), x[1].cos() * x[2], x[1].sin()])
     });
     let x = [0.7, -1.2, 3.0];
-    for check in gradient_check(&right, &x, 1e-6, &mut 0).unwrap() {
+    let options = GradientCheckOptions { tolerance: 1e-6, ..GradientCheckOptions::default() };
+    for check in gradient_check(&right, &x, &options, &mut 0).unwrap() {
         assert_eq!(check.verdict, Verdict::Agrees, "{check:?}");
-        assert!((check.fourth_order - check.analytic).abs() < 1e-9 && (check.central - check.analytic).abs() < 1e-4);
+        assert!((check.difference - check.analytic).abs() < 1e-9 && (check.second_order - check.analytic).abs() < 1e-4);
     }
     let wrong = Problem::smooth(&[(-5.0, 5.0), (-5.0, 5.0), (-5.0, 5.0)], |x| {
         (x[0].exp() + x[1].sin() * x[2], vec![x[0].exp(), x[1].cos() * x[2] * 1.0001, -x[1].sin()])
     });
-    let verdicts: Vec<Verdict> = gradient_check(&wrong, &x, 1e-6, &mut 0).unwrap().iter().map(|c| c.verdict).collect();
+    let verdicts: Vec<Verdict> = gradient_check(&wrong, &x, &options, &mut 0).unwrap().iter().map(|c| c.verdict).collect();
     assert_eq!(verdicts, [Verdict::Agrees, Verdict::Differs, Verdict::Differs]);
-    // With a value that is rough at all steps nothing can be said; at a bound no central difference exists.
-    let rough = Problem::smooth(&[(-5.0, 5.0), (0.0, 5.0)], |x| ((1e9 * x[0]).sin() + x[1], vec![1.0, 1.0]));
-    let checks = gradient_check(&rough, &[0.3, 0.0], 1e-6, &mut 0).unwrap();
+    // With a value that is rough at all steps nothing can be said, nor between two bounds that leave no room.
+    let rough = Problem::smooth(&[(-5.0, 5.0), (0.0, 0.0)], |x| ((1e9 * x[0]).sin() + x[1], vec![1.0, 1.0]));
+    let checks = gradient_check(&rough, &[0.3, 0.0], &options, &mut 0).unwrap();
     assert!(checks.iter().all(|c| c.verdict == Verdict::Unclear), "{checks:?}");
     assert!(checks[1].step.is_nan() && checks[0].id == "x0");
+    // At a bound differences are one-sided, from within; the function has no value outside.
+    let bounded = |slope: f64| {
+        Problem::new(&[(0.0, 5.0), (-5.0, 1.0)], move |x| match x[0] >= 0.0 && x[1] <= 1.0 {
+            true => Ok((x[0].exp() + (3.0 * x[1]).sin(), vec![1.0, slope * 3.0 * 3f64.cos()], None)),
+            false => Err("outside".to_string()),
+        })
+    };
+    let verdicts =
+        |slope| gradient_check(&bounded(slope), &[0.0, 1.0], &options, &mut 0).unwrap().iter().map(|c| c.verdict).collect::<Vec<_>>();
+    assert_eq!(verdicts(1.0), [Verdict::Agrees, Verdict::Agrees]);
+    assert_eq!(verdicts(1.001), [Verdict::Agrees, Verdict::Differs]);
 }
 
 /// Two consecutive first-order reactions, observed as s * B + o at 25 times, with ln parameters k1, k2, s, o and the noise

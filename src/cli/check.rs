@@ -2,6 +2,7 @@
 
 use super::load::{check, check_model, finish};
 use super::model_file::is_problem;
+use super::output::print;
 use super::{Format, Status};
 use crate::diag::Diagnostics;
 use std::path::PathBuf;
@@ -17,6 +18,11 @@ pub struct Arguments {
     /// Form of the messages
     #[arg(long, value_enum, default_value = "full")]
     format: Format,
+}
+
+/// "no errors", "0 errors, 2 warnings".
+fn counts(diagnostics: &Diagnostics) -> String {
+    if diagnostics.items().is_empty() { diagnostics.summary() } else { format!("0 errors, {}", diagnostics.summary()) }
 }
 
 /// Runs `check`.
@@ -38,6 +44,5 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
         })
     };
     let line = finish(what, &diagnostics, arguments.format)?;
-    println!("{line}: no errors");
-    Ok(())
+    print(&format!("{line}: {}\n", counts(&diagnostics)))
 }

@@ -1,10 +1,15 @@
 //! `mixode describe`: what was understood.
 
-use super::Status;
 use super::load::{Loaded, load};
-use crate::petab::{DataKind, NoiseDistribution, Scale, Transformation};
+use super::output::print;
+use super::{Status, evaluate};
+use crate::likelihood::problem::ProblemObjective;
+use crate::likelihood::{Objective, Order};
+use crate::petab::{DataKind, Experiment, Nlme, NoiseDistribution, Problem, Scale, Transformation, Version};
+use crate::report::number::{general, objective as likelihood};
 use indexmap::IndexMap;
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// Arguments of `describe`.
 #[derive(clap::Args)]
@@ -16,105 +21,37 @@ pub struct Arguments {
 /// Runs `describe`.
 pub fn run(arguments: &Arguments) -> Result<(), Status> {
     let loaded = load(&arguments.problem)?;
-    println!("{} · PEtab {}", loaded.problem.name, if loaded.problem.version == crate::petab::Version::V1 { "1" } else { "2" });
-    for (label, text) in description(&loaded) {
-        for (i, line) in text.lines().enumerate() {
-            println!("{:<13}{line}", if i == 0 { label.as_str() } else { "" });
-        }
-    }
-    Ok(())
+    print(&page(&loaded))?;
+    print(&lines("kernels", &kernels(&loaded)?))
+}
+
+/// The page as text, without what differs from machine to machine.
+pub fn page(loaded: &Loaded) -> String {
+    let Loaded { problem, model, .. } = loaded;
+    let version = if problem.version == Version::V1 { "1" } else { "2" };
+    let extension = if problem.nlme.is_some() { " + nlme" } else { "" };
+    let (level, sbml_version) = model.level_version;
+    let title = format!("{} · PEtab {version}{extension} · SBML L{level}V{sbml_version}\n", problem.name);
+    title + &description(loaded).iter().map(|(label, text)| lines(label, text)).collect::<String>()
+}
+
+fn lines(label: &str, text: &str) -> String {
+    text.lines().enumerate().map(|(i, line)| format!("{:<13}{line}\n", if i == 0 { label } else { "" })).collect()
 }
 
 /// The page as (label, text) pairs; the report shows the same.
 pub fn description(loaded: &Loaded) -> Vec<(String, String)> {
-    let Loaded { problem, model, system } = loaded;
+    let Loaded { problem, system, .. } = loaded;
     let mut page = Vec::new();
     let mut add = |label: &str, text: String| page.push((label.to_string(), text));
-    let (states, reactions) = (system.states.len(), model.reactions.len());
-    let mut text = format!("SBML L{}V{}; {states} states, {reactions} reactions", model.level_version.0, model.level_version.1);
-    let parts = [
-        (system.switches.len(), "switches of formulas"),
-        (system.events.len(), "events"),
-        (system.invariants.len(), "equations solved with the states"),
-        (system.delays.len(), "delayed quantities"),
-        (system.constraints.len(), "constraints"),
-    ];
-    for (count, what) in parts.into_iter().filter(|p| p.0 > 0) {
-        text += &format!(", {count} {what}");
-    }
-    add("model", text);
-    let mut kinds: IndexMap<&str, usize> = IndexMap::new();
-    for m in &problem.measurements {
-        *kinds.entry(kind_name(&m.kind)).or_default() += 1;
-    }
-    let kinds: Vec<String> = kinds.iter().map(|(k, n)| format!("{n} {k}")).collect();
-    let individuals = problem.nlme.as_ref().map_or(String::new(), |n| format!("{} individuals, ", n.individuals.len()));
-    add(
-        "data",
-        format!(
-            "{individuals}{} experiments, {} observables; measurements: {}",
-            problem.experiments.len(),
-            problem.observables.len(),
-            kinds.join(", ")
-        ),
-    );
-    let statistics: Vec<String> = problem
-        .observables
-        .iter()
-        .zip(&system.observables)
-        .take(12)
-        .map(|(o, f)| {
-            let (family, transform) = match o.distribution {
-                NoiseDistribution::Normal => ("Normal", ""),
-                NoiseDistribution::LogNormal => ("Normal", "log"),
-                NoiseDistribution::Log10Normal => ("Normal", "log10"),
-                NoiseDistribution::Laplace => ("Laplace", ""),
-                NoiseDistribution::LogLaplace => ("Laplace", "log"),
-                NoiseDistribution::Log10Laplace => ("Laplace", "log10"),
-            };
-            let wrap = |text: String| if transform.is_empty() { text } else { format!("{transform}({text})") };
-            format!("{} ~ {family}({}, {})", wrap(o.id.clone()), wrap(system.graph.print(f.value)), system.graph.print(f.noise))
-        })
-        .collect();
-    let rest = problem.observables.len().saturating_sub(statistics.len());
-    add("observation", statistics.join("\n") + &if rest > 0 { format!("\n... and {rest} more") } else { String::new() });
+    add("model", model_line(loaded));
+    add("data", data(problem));
+    add("experiments", experiments(problem));
+    add("observation", observation(problem));
     if let Some(nlme) = &problem.nlme {
-        let effects: Vec<String> = nlme
-            .random_effects
-            .iter()
-            .map(|e| {
-                let id = &problem.parameters[e.target].id;
-                match e.transformation {
-                    Transformation::Additive => format!("{id}(cell) = {id} + {}", e.id),
-                    Transformation::Log => format!("log {id}(cell) = log {id} + {}", e.id),
-                    Transformation::Logit(a, b) => format!("logit({id}(cell); {a}, {b}) = logit({id}; {a}, {b}) + {}", e.id),
-                }
-            })
-            .collect();
-        let diagonal = nlme.covariance.iter().all(|c| c.row == c.column);
-        add(
-            "cells",
-            effects.join("\n")
-                + &format!(
-                    "\n({}) ~ Normal(0, Omega), Omega {}",
-                    nlme.random_effects.iter().map(|e| e.id.as_str()).collect::<Vec<_>>().join(", "),
-                    if diagonal { "diagonal" } else { "full" }
-                ),
-        );
+        add("cells", cells(problem, nlme));
     }
-    let estimated: Vec<_> = problem.parameters.iter().filter(|p| p.estimate).collect();
-    let on = |scale: Scale| estimated.iter().filter(|p| p.scale == scale).count();
-    add(
-        "estimate",
-        format!(
-            "{} parameters ({} on the log scale, {} on log10, {} linear); {} fixed",
-            estimated.len(),
-            on(Scale::Log),
-            on(Scale::Log10),
-            on(Scale::Lin),
-            problem.parameters.len() - estimated.len()
-        ),
-    );
+    add("estimate", estimate(problem));
     add(
         "objective",
         if problem.nlme.is_some() {
@@ -123,19 +60,231 @@ pub fn description(loaded: &Loaded) -> Vec<(String, String)> {
             "negative log-likelihood".to_string()
         },
     );
-    add(
-        "solver",
-        format!(
-            "CVODE BDF, states and sensitivities in one block, dense Jacobian ({0} x {0}), rtol 1e-10, atol 1e-12",
-            system.states.len()
-        ),
-    );
+    let options = crate::ode::Options::default();
+    let states = system.states.len();
+    let mut solver = format!("CVODE BDF, dense Jacobian ({states} × {states}), rtol {:e}, atol {:e}", options.rtol, options.atol);
+    let at_rest = problem.measurements.iter().any(|m| m.time == f64::INFINITY) || problem.experiments.iter().any(is_equilibrated);
+    if at_rest {
+        solver += "\nsteady states by simulation until Newton's method converges";
+        if !system.conserved.is_empty() {
+            solver += &format!(", with {}", counted(system.conserved.len(), "conserved quantity", "conserved quantities"));
+        }
+    }
+    add("solver", solver);
+    let order = if ProblemObjective::needs_second_order(problem) {
+        "forward sensitivities of first and second order"
+    } else {
+        "forward sensitivities"
+    };
+    add("gradient", format!("{order}, states and sensitivities in one block"));
     page
+}
+
+fn model_line(loaded: &Loaded) -> String {
+    let Loaded { model, system, .. } = loaded;
+    let states = listing(system.states.iter().map(|s| s.id.as_str()), 6);
+    let mut text = counted(system.states.len(), "state", "states");
+    if !states.is_empty() {
+        text += &format!(" ({states})");
+    }
+    text += &format!(", {}", counted(model.reactions.len(), "reaction", "reactions"));
+    text += &format!(", {}", counted(system.events.len(), "event", "events"));
+    let parts = [
+        (system.switches.len(), "switch of formulas", "switches of formulas"),
+        (system.invariants.len(), "equation solved with the states", "equations solved with the states"),
+        (system.delays.len(), "delayed quantity", "delayed quantities"),
+        (system.constraints.len(), "constraint", "constraints"),
+    ];
+    for (count, one, many) in parts.into_iter().filter(|p| p.0 > 0) {
+        text += &format!(", {}", counted(count, one, many));
+    }
+    text
+}
+
+fn data(problem: &Problem) -> String {
+    let mut kinds: IndexMap<&str, usize> = IndexMap::new();
+    for m in &problem.measurements {
+        *kinds.entry(kind_name(&m.kind)).or_default() += 1;
+    }
+    let kinds: Vec<String> = kinds.iter().map(|(kind, n)| format!("{n} {kind}{}", if kind.is_empty() { "" } else { " " })).collect();
+    let individuals = problem.nlme.iter().map(|n| counted(n.individuals.len(), "individual", "individuals") + ", ").collect::<String>();
+    let finite = || problem.measurements.iter().map(|m| m.time).filter(|t| t.is_finite());
+    let mut text = format!(
+        "{individuals}{}, {}measurements of {}",
+        counted(problem.experiments.len(), "experiment", "experiments"),
+        kinds.join(", "),
+        listing(problem.observables.iter().map(|o| o.id.as_str()), 6)
+    );
+    if finite().next().is_some() {
+        text +=
+            &format!(", times {} to {}", short(finite().fold(f64::INFINITY, f64::min)), short(finite().fold(f64::NEG_INFINITY, f64::max)));
+    }
+    match problem.measurements.len() - finite().count() {
+        0 => text,
+        count => text + &format!(", {count} of a steady state"),
+    }
+}
+
+fn is_equilibrated(experiment: &Experiment) -> bool {
+    experiment.periods.first().is_some_and(|p| p.time == f64::NEG_INFINITY)
+}
+
+/// The periods of the first experiments, and how many of all have a pre-equilibration or change on the way.
+fn experiments(problem: &Problem) -> String {
+    let mut text = Vec::new();
+    for experiment in problem.experiments.iter().take(6) {
+        let periods: Vec<String> = (experiment.periods.iter())
+            .map(|period| {
+                let changes: Vec<String> = period.changes.iter().map(|c| format!("{} = {}", c.target, c.value.span.text())).collect();
+                let changes = if changes.is_empty() { "the model as it is".to_string() } else { changes.join(", ") };
+                let start =
+                    if period.time == f64::NEG_INFINITY { "pre-equilibration".to_string() } else { format!("from {}", short(period.time)) };
+                format!("{start}: {changes}")
+            })
+            .collect();
+        let name = if experiment.id.is_empty() { String::new() } else { format!("{}  ", experiment.id) };
+        text.push(cut(&format!("{name}{}", periods.join("; "))));
+    }
+    let more = problem.experiments.len().saturating_sub(text.len());
+    if more > 0 {
+        text.push(format!("... and {more} more"));
+    }
+    let equilibrated = problem.experiments.iter().filter(|e| is_equilibrated(e)).count();
+    let several = problem.experiments.iter().filter(|e| e.periods.iter().filter(|p| p.time.is_finite()).count() > 1).count();
+    let of_all = format!("of {}", counted(problem.experiments.len(), "experiment", "experiments"));
+    let counts = [(equilibrated, "with pre-equilibration"), (several, "with changes at later times")];
+    text.extend(counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {of_all} {what}")));
+    text.join("\n")
+}
+
+/// The observables in statistical notation, as their formulas stand in the table.
+fn observation(problem: &Problem) -> String {
+    const SHOWN: usize = 12;
+    let mut text: Vec<String> = (problem.observables.iter().take(SHOWN))
+        .map(|o| {
+            let (family, transform) = match o.distribution {
+                NoiseDistribution::Normal => ("Normal", ""),
+                NoiseDistribution::LogNormal => ("Normal", "log"),
+                NoiseDistribution::Log10Normal => ("Normal", "log10"),
+                NoiseDistribution::Laplace => ("Laplace", ""),
+                NoiseDistribution::LogLaplace => ("Laplace", "log"),
+                NoiseDistribution::Log10Laplace => ("Laplace", "log10"),
+            };
+            let wrap = |text: &str| if transform.is_empty() { text.to_string() } else { format!("{transform}({text})") };
+            cut(&format!("{} ~ {family}({}, {})", wrap(&o.id), wrap(o.formula.span.text()), o.noise.span.text()))
+        })
+        .collect();
+    let rest = problem.observables.len().saturating_sub(SHOWN);
+    if rest > 0 {
+        text.push(format!("... and {rest} more"));
+    }
+    let placeholders: usize = problem.observables.iter().map(|o| o.observable_placeholders.len() + o.noise_placeholders.len()).sum();
+    if placeholders > 0 {
+        text.push(format!("{} set by the rows of the measurement table", counted(placeholders, "placeholder", "placeholders")));
+    }
+    text.join("\n")
+}
+
+/// The random effects in statistical notation.
+fn cells(problem: &Problem, nlme: &Nlme) -> String {
+    let mut text: Vec<String> = (nlme.random_effects.iter())
+        .map(|e| {
+            let id = &problem.parameters[e.target].id;
+            match e.transformation {
+                Transformation::Additive => format!("{id}(cell) = {id} + {}", e.id),
+                Transformation::Log => format!("log {id}(cell) = log {id} + {}", e.id),
+                Transformation::Logit(a, b) => format!("logit({id}(cell); {a}, {b}) = logit({id}; {a}, {b}) + {}", e.id),
+            }
+        })
+        .collect();
+    let diagonal = nlme.covariance.iter().all(|c| c.row == c.column);
+    let effects: Vec<&str> = nlme.random_effects.iter().map(|e| e.id.as_str()).collect();
+    text.push(format!("({}) ~ Normal(0, Ω), Ω {}", effects.join(", "), if diagonal { "diagonal" } else { "full" }));
+    text.join("\n")
+}
+
+fn estimate(problem: &Problem) -> String {
+    let estimated: Vec<_> = problem.parameters.iter().filter(|p| p.estimate).collect();
+    let mut text = counted(estimated.len(), "parameter", "parameters");
+    let hyper = estimated.iter().filter(|p| p.hyper).count();
+    if hyper > 0 {
+        text += &format!(", {hyper} of them of the distribution of cells");
+    }
+    let names = listing(estimated.iter().map(|p| p.id.as_str()), 12);
+    if !names.is_empty() {
+        text += &format!(": {names}");
+    }
+    let on = |scale: Scale| estimated.iter().filter(|p| p.scale == scale).count();
+    let scales = [(on(Scale::Log), "log"), (on(Scale::Log10), "log10"), (on(Scale::Lin), "linear")];
+    let scales: Vec<String> = scales.iter().filter(|s| s.0 > 0).map(|(count, name)| format!("{count} {name}")).collect();
+    if !scales.is_empty() {
+        text += &format!("\nscales: {}", scales.join(", "));
+    }
+    match problem.parameters.len() - estimated.len() {
+        0 => text,
+        fixed => {
+            text + &format!("\n{fixed} fixed: {}", listing(problem.parameters.iter().filter(|p| !p.estimate).map(|p| p.id.as_str()), 12))
+        }
+    }
+}
+
+/// How long things take here. Values that cannot be computed are no error: the problem is described all the same.
+fn kernels(loaded: &Loaded) -> Result<String, Status> {
+    // A gradient costs several values, and an answer is expected at once.
+    const LONGEST_VALUE: f64 = 1.0;
+    let begin = Instant::now();
+    let objective = evaluate::objective(loaded, crate::ode::Options::default())?;
+    let mut text = format!("ready in {}", duration(begin));
+    let nominal: Vec<f64> = loaded.problem.parameters.iter().map(|p| p.nominal.unwrap_or(f64::NAN)).collect();
+    let x = objective.map().scaled(&nominal);
+    if x.iter().any(|v| !v.is_finite()) {
+        return Ok(text + "; not all parameters have a nominal value on their scale");
+    }
+    let mut memory = objective.memory();
+    let begin = Instant::now();
+    match objective.evaluate(&x, Order::Value, &mut memory) {
+        Ok(evaluation) => text += &format!("; one objective {} (nominal: {})", duration(begin), likelihood(evaluation.value, 3)),
+        Err(error) => return Ok(text + &format!("; no objective at the nominal values: {error}")),
+    }
+    if begin.elapsed().as_secs_f64() < LONGEST_VALUE {
+        let begin = Instant::now();
+        if objective.evaluate(&x, Order::Gradient, &mut memory).is_ok() {
+            text += &format!(", with gradient {}", duration(begin));
+        }
+    }
+    Ok(text)
+}
+
+fn duration(begin: Instant) -> String {
+    let seconds = begin.elapsed().as_secs_f64();
+    if seconds < 1.0 { format!("{} ms", general(1e3 * seconds, 2)) } else { format!("{} s", general(seconds, 2)) }
+}
+
+fn short(value: f64) -> String {
+    general(value, 6)
+}
+
+/// "1 state", "2 states".
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// The first names, and how many follow.
+fn listing<'a>(names: impl Iterator<Item = &'a str>, most: usize) -> String {
+    let names: Vec<&str> = names.collect();
+    let shown = names[..names.len().min(most)].join(", ");
+    if names.len() > most { format!("{shown}, ... ({} in all)", names.len()) } else { shown }
+}
+
+/// A line that does not fill the screen.
+fn cut(line: &str) -> String {
+    const LONGEST: usize = 120;
+    if line.chars().count() <= LONGEST { line.to_string() } else { line.chars().take(LONGEST - 3).collect::<String>() + "..." }
 }
 
 fn kind_name(kind: &DataKind) -> &'static str {
     match kind {
-        DataKind::Typical => "ordinary",
+        DataKind::Typical => "",
         DataKind::Trajectory { .. } => "trajectory",
         DataKind::TimeToEvent { .. } => "time_to_event",
         DataKind::Snapshot { .. } => "snapshot",

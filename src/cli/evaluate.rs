@@ -121,7 +121,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
 }
 
 /// JSON has no infinities; they are written as texts.
-fn number(value: f64) -> Value {
+pub fn number(value: f64) -> Value {
     if value.is_finite() {
         json!(value)
     } else if value.is_nan() {

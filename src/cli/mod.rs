@@ -16,10 +16,11 @@
 
 mod check;
 mod convert;
-mod describe;
+pub mod describe;
 mod evaluate;
 mod fit;
 mod flux_balance;
+mod gradient_check;
 pub mod load;
 pub mod model_file;
 mod output;
@@ -79,6 +80,8 @@ enum Command {
     Evaluate(evaluate::Arguments),
     /// Turn a PEtab version 1 problem into version 2, with the same likelihood
     Convert(convert::Arguments),
+    /// Compare the gradient with finite differences of the objective, parameter by parameter
+    GradientCheck(gradient_check::Arguments),
     /// Estimate the parameters: many starts, standard errors, a run directory with a report
     Fit(fit::Arguments),
 }
@@ -135,6 +138,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(a) => simulate::run(&a),
         Command::Evaluate(a) => evaluate::run(&a),
         Command::Convert(a) => convert::run(&a),
+        Command::GradientCheck(a) => gradient_check::run(&a),
         Command::Fit(a) => fit::run(&a),
     };
     match result {

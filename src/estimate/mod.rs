@@ -10,7 +10,7 @@ mod reflective;
 pub mod trust_region;
 pub mod uncertainty;
 
-pub use gradient_check::{GradientCheck, Verdict, gradient_check};
+pub use gradient_check::{GradientCheck, GradientCheckOptions, Verdict, gradient_check};
 pub use multistart::{Control, MultistartOptions, Plateau, Progress, multistart, multistart_with, plateau, waterfall};
 pub use uncertainty::{Bound, ParameterUncertainty, Uncertainty, uncertainty};
 

@@ -69,7 +69,7 @@ impl Builder<'_> {
     /// Warns of rows of the parameter table on which nothing depends: estimated ones, and those that are not in the model either.
     /// libpetab refuses the latter; here they are harmless: an estimated one stays in the vector of parameters with gradient 0.
     pub(super) fn report_unused_parameters(&mut self, system: &OdeSystem) {
-        let Some(problem) = self.problem else { return };
+        let Some(problem) = self.problem.filter(|p| !p.measurements.is_empty()) else { return };
         let mut used = used_symbols(system);
         let graph = &system.graph;
         let mut roots: Vec<ExprId> = Vec::new();

@@ -371,12 +371,12 @@ impl<'a> Resolver<'a> {
         self.undefined.finish(d);
         let pairs = self.experiments.iter().filter_map(|e| e.conditions.as_ref());
         let named = pairs.flat_map(|(before, simulation)| before.iter().chain([simulation])).map(String::as_str).collect();
-        if self.planned.is_none() {
+        if self.planned.is_none() && !self.experiments.is_empty() {
             unused_conditions(self.conditions, &named, "measurement", d);
         }
         if let Some(planned) = self.planned {
             let unused: Vec<_> = planned.values().filter(|p| !self.index.contains_key(&(String::new(), p.experiment.id.clone()))).collect();
-            if let Some(first) = unused.first().filter(|_| !d.has_errors()) {
+            if let Some(first) = unused.first().filter(|_| !d.has_errors() && !self.experiments.is_empty()) {
                 d.push(
                     Diagnostic::warning("P0514", format!("{} named by no measurement", is_or_are(unused.len(), "experiment")))
                         .at(&first.span, format!("not used: {}", listing(unused.iter().map(|p| p.experiment.id.as_str())))),

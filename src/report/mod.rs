@@ -11,7 +11,7 @@
 pub mod axis;
 mod etas;
 mod fits;
-mod number;
+pub mod number;
 mod page;
 mod parameters;
 mod residuals;
