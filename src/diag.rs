@@ -224,6 +224,35 @@ impl Diagnostics {
         self.items.append(&mut other.items);
     }
 
+    /// Puts together the warnings from number `from` on that say the same of several things: messages that differ only in the first
+    /// name in backticks. The first stays and names the others.
+    pub fn group(&mut self, from: usize) {
+        let found = self.items.split_off(from.min(self.items.len()));
+        let mut groups: Vec<(Diagnostic, Vec<String>)> = Vec::new();
+        for diagnostic in found {
+            let parts = |d: &Diagnostic| d.message.splitn(3, '`').map(str::to_string).collect::<Vec<_>>();
+            let own = parts(&diagnostic);
+            let alike = |d: &Diagnostic| {
+                let other = parts(d);
+                let warnings = d.severity == Severity::Warning && diagnostic.severity == Severity::Warning;
+                warnings && d.code == diagnostic.code && own.len() == 3 && other.len() == 3 && own[0] == other[0] && own[2] == other[2]
+            };
+            match groups.iter_mut().find(|(first, _)| alike(first)) {
+                Some((_, others)) => others.push(own[1].clone()),
+                None => groups.push((diagnostic, Vec::new())),
+            }
+        }
+        for (diagnostic, others) in groups {
+            let names: Vec<String> = others.iter().take(8).map(|name| format!("`{name}`")).collect();
+            let more = if others.len() > names.len() { ", ..." } else { "" };
+            self.items.push(match others.len() {
+                0 => diagnostic,
+                1 => diagnostic.help(format!("the same of {}", names[0])),
+                count => diagnostic.help(format!("the same of {count} others: {}{more}", names.join(", "))),
+            });
+        }
+    }
+
     /// All, in the order in which they were found.
     pub fn items(&self) -> &[Diagnostic] {
         &self.items

@@ -109,15 +109,18 @@ fn data(problem: &Problem) -> String {
     let kinds: Vec<String> = kinds.iter().map(|(kind, n)| format!("{n} {kind}{}", if kind.is_empty() { "" } else { " " })).collect();
     let individuals = problem.nlme.iter().map(|n| counted(n.individuals.len(), "individual", "individuals") + ", ").collect::<String>();
     let finite = || problem.measurements.iter().map(|m| m.time).filter(|t| t.is_finite());
+    let names = listing(problem.observables.iter().map(|o| o.id.as_str()), 6);
     let mut text = format!(
         "{individuals}{}, {}measurements of {}",
         counted(problem.experiments.len(), "experiment", "experiments"),
         kinds.join(", "),
-        listing(problem.observables.iter().map(|o| o.id.as_str()), 6)
+        if problem.observables.len() == 1 { names } else { format!("{} observables ({names})", problem.observables.len()) }
     );
-    if finite().next().is_some() {
-        text +=
-            &format!(", times {} to {}", short(finite().fold(f64::INFINITY, f64::min)), short(finite().fold(f64::NEG_INFINITY, f64::max)));
+    let (first, last) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
+    if first < last {
+        text += &format!(", times {} to {}", short(first), short(last));
+    } else if first == last {
+        text += &format!(", at time {}", short(first));
     }
     match problem.measurements.len() - finite().count() {
         0 => text,
@@ -238,7 +241,7 @@ fn kernels(loaded: &Loaded) -> Result<String, Status> {
     let nominal: Vec<f64> = loaded.problem.parameters.iter().map(|p| p.nominal.unwrap_or(f64::NAN)).collect();
     let x = objective.map().scaled(&nominal);
     if x.iter().any(|v| !v.is_finite()) {
-        return Ok(text + "; not all parameters have a nominal value on their scale");
+        return Ok(text + "; not every nominal value is a number on its scale");
     }
     let mut memory = objective.memory();
     let begin = Instant::now();
@@ -269,11 +272,18 @@ fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-/// The first names, and how many follow.
+/// The first names: as many as a line holds, and at most `most`.
 fn listing<'a>(names: impl Iterator<Item = &'a str>, most: usize) -> String {
-    let names: Vec<&str> = names.collect();
-    let shown = names[..names.len().min(most)].join(", ");
-    if names.len() > most { format!("{shown}, ... ({} in all)", names.len()) } else { shown }
+    const LONGEST: usize = 90;
+    let mut text = String::new();
+    for (k, name) in names.enumerate() {
+        if k == most || (k > 0 && text.chars().count() + name.chars().count() > LONGEST) {
+            return text + ", ...";
+        }
+        text += if k > 0 { ", " } else { "" };
+        text += name;
+    }
+    text
 }
 
 /// A line that does not fill the screen.

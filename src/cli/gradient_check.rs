@@ -83,7 +83,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
         serde_json::to_string_pretty(&value).map_err(|e| fail(Status::Files, e))? + "\n"
     } else {
         format!(
-            "{}: gradient {place}, objective {}\n\n{}",
+            "{}: gradient {place}\nobjective {}\n\n{}",
             loaded.problem.name,
             likelihood(value, 6),
             table(&checks, objective.parameters(), options.tolerance)
@@ -166,8 +166,11 @@ fn table(checks: &[GradientCheck], parameters: &[Estimated], tolerance: f64) -> 
     let count = |verdict: Verdict| checks.iter().filter(|c| c.verdict == verdict).count();
     let (right, off, unclear) = (count(Verdict::Agrees), count(Verdict::Differs), count(Verdict::Unclear));
     let _ = writeln!(text, "\n{right} ok, {off} off, {unclear} cannot tell (tolerance {})", general(tolerance, 3));
+    if off > 0 {
+        text += "off: this is not the derivative of the objective as it is computed; where smaller\ntolerances (--rtol, --atol) change either, the integration is to blame\n";
+    }
     if unclear > 0 {
-        text += "cannot tell: the differences are less accurate than the deviation; try\nsmaller tolerances of the integrator (--rtol) or other steps (--step)\n";
+        text += "cannot tell: the differences are less accurate than the deviation, or both\nnumbers far below the largest; try smaller tolerances of the integrator\n(--rtol, --atol) or other steps (--step)\n";
     }
     text
 }

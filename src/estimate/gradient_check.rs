@@ -7,17 +7,17 @@ use crate::likelihood::{EvaluationError, Objective, Order};
 pub enum Verdict {
     /// It agrees with the finite difference within tolerance.
     Agrees,
-    /// It differs by more than the tolerance and the error of the difference itself.
+    /// It differs by more than the tolerance, the error of the difference itself, and what is of no consequence.
     Differs,
-    /// The finite difference is not accurate enough to tell.
+    /// The finite difference is not accurate enough to tell, or both are far below the other derivatives.
     Unclear,
 }
 
 /// How a gradient is checked.
 #[derive(Debug, Clone)]
 pub struct GradientCheckOptions {
-    /// Largest allowed deviation, relative to the larger of the derivative and 1e-3 of the largest derivative: an error far below the
-    /// others is of no consequence.
+    /// Largest allowed deviation, relative to the derivative. A larger one is no mistake yet while it is within the tolerance of 1e-3 of
+    /// the largest derivative: an error so far below the others is of no consequence.
     pub tolerance: f64,
     /// Steps that are tried, relative to max(1, |x|), in decreasing order; at least two. The one is chosen whose difference changes least
     /// against the step before.
@@ -105,11 +105,12 @@ pub fn gradient_check<O: Objective>(
             }
             None => (f64::NAN, f64::NAN, f64::NAN, f64::INFINITY),
         };
-        let allowed = options.tolerance * analytic.abs().max(1e-3 * largest);
         let deviation = (analytic - difference).abs();
+        let negligible = options.tolerance * 1e-3 * largest;
+        let allowed = options.tolerance * analytic.abs();
         let verdict = if deviation <= allowed {
             Verdict::Agrees
-        } else if deviation > allowed + 10.0 * error {
+        } else if deviation > allowed.max(negligible) + 10.0 * error {
             Verdict::Differs
         } else {
             Verdict::Unclear

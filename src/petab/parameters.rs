@@ -59,6 +59,7 @@ fn read_table(table: &Table, version: Version, hyper: bool, complete: &mut bool,
     let prior_columns = if v1 { ["objectivePriorType", "objectivePriorParameters"] } else { ["priorDistribution", "priorParameters"] };
     let prior = prior_columns.map(|c| table.find(c));
 
+    let before = d.items().len();
     let mut parameters = Vec::new();
     for row in 0..table.rows() {
         let cell = |column: usize| table.cell(row, Some(column));
@@ -128,6 +129,7 @@ fn read_table(table: &Table, version: Version, hyper: bool, complete: &mut bool,
         let prior = read_prior(prior.map(optional), version, (lower, upper), d);
         parameters.push(Parameter { id: name.to_string(), scale, lower, upper, nominal: nominal_value, estimate, prior, hyper, span });
     }
+    d.group(before);
     parameters
 }
 

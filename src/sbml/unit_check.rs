@@ -85,7 +85,9 @@ pub(super) fn check(reader: &mut Reader<'_>, model: &Model, units: &Units) {
         values: constants.filter_map(|p| Some((p.id.as_str(), p.value?))).collect(),
         budget: 0,
     };
+    let before = reader.diagnostics.items().len();
     checker.run(reader);
+    reader.diagnostics.group(before);
 }
 
 /// The units of global names in formulas.
