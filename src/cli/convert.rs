@@ -59,7 +59,9 @@ fn facts(model: &Model) -> ModelFacts {
             (None, Some(value)) => {
                 facts.numbers.insert(id.clone(), value);
             }
-            (None, None) => {}
+            (None, None) => {
+                facts.without_value.insert(id.clone());
+            }
         }
     }
     facts

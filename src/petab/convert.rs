@@ -22,6 +22,8 @@ pub struct ModelFacts {
     pub assigned: Vec<(String, Vec<String>)>,
     /// Quantities that change by themselves: states, and what rules give.
     pub variable: FxHashSet<String>,
+    /// Constants to which the model gives no value.
+    pub without_value: FxHashSet<String>,
 }
 
 /// A table: columns and rows of cells.
@@ -112,6 +114,7 @@ impl<'a> Converter<'a> {
         };
         let mut conditions = Sheet::new(&["conditionId", "targetId", "targetValue"]);
         let mut experiments = Sheet::new(&["experimentId", "time", "conditionId"]);
+        let targets = self.targets();
         let mut known: IndexMap<Vec<(String, String)>, String> = IndexMap::new();
         let mut names = Vec::new();
         for experiment in &self.problem.experiments {
@@ -126,7 +129,8 @@ impl<'a> Converter<'a> {
             let reset = self.resets(experiment);
             let mut steps: Vec<(f64, String, Vec<(String, String)>)> = Vec::new();
             for (period, id) in periods.drain(..) {
-                let rows = period.changes.iter().filter_map(|c| Some((c.target.clone(), self.value(c, &period.changes)?))).collect();
+                let changes = period.changes.iter().filter(|c| targets.contains(c.target.as_str()));
+                let rows = changes.filter_map(|c| Some((c.target.clone(), self.value(c, &period.changes)?))).collect();
                 steps.push((period.time, id, rows));
             }
             if !reset.is_empty() {
@@ -147,6 +151,18 @@ impl<'a> Converter<'a> {
             names.push(name);
         }
         (conditions, experiments, names)
+    }
+
+    /// What conditions of version 2 can change: entities of the model and names in formulas. What only overrides name stands in the
+    /// measurement table by its value.
+    fn targets(&self) -> FxHashSet<&'a str> {
+        let facts = self.facts;
+        let constants = facts.numbers.keys().chain(facts.assigned.iter().map(|a| &a.0)).chain(&facts.without_value);
+        let mut targets: FxHashSet<&str> = constants.chain(&facts.variable).map(String::as_str).collect();
+        for formula in self.problem.observables.iter().flat_map(|o| [&o.formula, &o.noise]) {
+            formula.ast.walk(&mut |node| targets.extend(if let AstKind::Name(name) = &node.kind { Some(name.as_str()) } else { None }));
+        }
+        targets
     }
 
     /// Constants that the pre-equilibration of an experiment changes and its simulation condition does not, with the model's values.
