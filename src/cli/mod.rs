@@ -11,6 +11,7 @@
 //! | F0005 | an archive holds several SBML models and none is chosen |
 //! | F0006 | an archive has no entry of that name |
 //! | F0007 | a model's text has another encoding than it says |
+//! | F0008 | warning: the priors of a converted problem are of another kind |
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 

@@ -7,7 +7,7 @@
 
 use super::table::show;
 use super::{Change, Experiment, NoiseDistribution, Override, Parameter, Problem, Scale, Version};
-use crate::diag::{Diagnostic, Diagnostics, Span};
+use crate::diag::{Diagnostics, Span};
 use crate::expr::AstKind;
 use indexmap::{IndexMap, IndexSet};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -46,10 +46,21 @@ fn quoted(cell: &str) -> String {
     if cell.contains(['\t', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_string() }
 }
 
-/// The files of the version 2 problem by name, without the model's, which is to be called `model_file`. `None` if something cannot be
-/// said in version 2, which is reported.
-pub fn to_version_2(problem: &Problem, facts: &ModelFacts, model_file: &str, d: &mut Diagnostics) -> Option<Vec<(String, String)>> {
-    let mut converter = Converter { problem, facts, rows: problem.parameters.iter().map(|p| p.id.as_str()).collect(), failed: false, d };
+/// A version 2 problem.
+#[derive(Debug, Clone)]
+pub struct Converted {
+    /// The files by name, without the model's.
+    pub files: Vec<(String, String)>,
+    /// Place of the first prior, where there are any: those of version 2 are densities of the parameter itself, within its bounds, so the posterior
+    /// is another one.
+    pub first_prior: Option<Span>,
+}
+
+/// The problem as version 2; the model's file is to be called `model_file`. `None` if something cannot be said in version 2, which is
+/// reported.
+pub fn to_version_2(problem: &Problem, facts: &ModelFacts, model_file: &str, d: &mut Diagnostics) -> Option<Converted> {
+    let mut converter =
+        Converter { problem, facts, rows: problem.parameters.iter().map(|p| p.id.as_str()).collect(), failed: false, first_prior: None, d };
     if problem.version == Version::V2 || problem.nlme.is_some() {
         let what = if problem.nlme.is_some() {
             "the conversion of a problem with the extension `nlme`"
@@ -80,7 +91,8 @@ pub fn to_version_2(problem: &Problem, facts: &ModelFacts, model_file: &str, d: 
         ("measurements.tsv", measurements),
     ];
     let tables = sheets.iter().map(|(name, sheet)| (name.to_string(), sheet.text()));
-    Some(std::iter::once(("problem.yaml".to_string(), yaml)).chain(tables).collect())
+    let files = std::iter::once(("problem.yaml".to_string(), yaml)).chain(tables).collect();
+    Some(Converted { files, first_prior: converter.first_prior })
 }
 
 struct Converter<'a> {
@@ -89,6 +101,7 @@ struct Converter<'a> {
     /// Ids of the parameter table.
     rows: FxHashSet<&'a str>,
     failed: bool,
+    first_prior: Option<Span>,
     d: &'a mut Diagnostics,
 }
 
@@ -314,16 +327,7 @@ impl<'a> Converter<'a> {
                 numbers.iter().map(|v| show(*v)).collect::<Vec<_>>().join(";"),
             ]);
         }
-        if let Some(first) = priors.first() {
-            self.d.push(
-                Diagnostic::warning("P0518", "priors of version 2 are densities of the parameter itself, within its bounds")
-                    .at(
-                        first,
-                        "the likelihood stays the same; the posterior changes by constants and, for logarithmic scales, by the Jacobian",
-                    )
-                    .help("version 2 also gives the other estimated parameters a uniform prior within their bounds"),
-            );
-        }
+        self.first_prior = priors.first().map(|p| Span::clone(p));
         sheet
     }
 }

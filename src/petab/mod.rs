@@ -89,7 +89,6 @@
 //! | P0515 | warning: unknown hint value |
 //! | P0516 | warning: unknown hint |
 //! | P0517 | warning: a declared placeholder is not used |
-//! | P0518 | warning: converted priors are of another kind |
 //! | P0901 | valid, but not supported |
 //! | P0902 | a required extension is not supported |
 //!
