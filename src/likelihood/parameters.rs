@@ -1,6 +1,6 @@
 //! The map between the vector an optimiser sees (estimated parameters on their scales) and natural values.
 
-use super::Estimated;
+use super::{Estimated, prior};
 use super::simulated::Direction;
 use crate::petab::{Problem, Scale};
 
@@ -21,12 +21,14 @@ impl ParameterMap {
             .iter()
             .map(|i| {
                 let p = &problem.parameters[*i];
+                let (lower, upper) = prior::limits(p, problem.version);
                 Estimated {
                     id: p.id.clone(),
                     scale: p.scale,
-                    lower: p.scale.scale(p.lower),
-                    upper: p.scale.scale(p.upper),
+                    lower: p.scale.scale(lower),
+                    upper: p.scale.scale(upper),
                     nominal: p.scale.scale(p.nominal.unwrap_or(f64::NAN)),
+                    start: prior::start(p, problem.version),
                 }
             })
             .collect();

@@ -67,14 +67,6 @@ impl Builder<'_> {
                     .at(&m.span, "first of them"),
             );
         }
-        let with_prior: Vec<_> = problem.parameters.iter().filter(|p| p.estimate && p.prior.is_some()).collect();
-        if let Some(prior) = with_prior.first().and_then(|p| p.prior.as_ref()) {
-            self.diagnostics.push(
-                Diagnostic::warning("M0801", format!("the objective priors of {} parameters are not used yet", with_prior.len()))
-                    .at(&prior.span, "first of them")
-                    .help("the objective is the negative log-likelihood"),
-            );
-        }
     }
 
     fn report_missing_values(&mut self, system: &OdeSystem) {
