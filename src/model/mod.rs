@@ -21,7 +21,6 @@
 //! | M0203 | an override names something that is not a parameter |
 //! | M0204 | a quantity that the equations need has no value |
 //! | M0802 | warning: a value that a model standing alone does not give, and the one taken |
-//! | M0801 | objective priors (read, not used yet) |
 //! | M0901 | too many fast reactions and nonlinear algebraic rules (not supported) |
 
 mod algebraic;

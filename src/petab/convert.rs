@@ -6,7 +6,7 @@
 //! back explicitly, because changes of version 2 stay in force.
 
 use super::table::show;
-use super::{Change, Experiment, NoiseDistribution, Override, Parameter, Problem, Scale, Version};
+use super::{Change, Experiment, NoiseDistribution, Override, Parameter, PriorFamily, Problem, Scale, Version};
 use crate::diag::{Diagnostics, Span};
 use crate::expr::AstKind;
 use indexmap::{IndexMap, IndexSet};
@@ -341,16 +341,17 @@ fn prior(parameter: &Parameter) -> Option<(&'static str, Vec<f64>)> {
     };
     let scaled = || prior.parameters.iter().map(|v| v * factor).collect::<Vec<_>>();
     let on_lin = parameter.scale == Scale::Lin;
-    Some(match prior.family.as_str() {
-        "uniform" => ("uniform", prior.parameters.clone()),
-        "normal" => ("normal", prior.parameters.clone()),
-        "laplace" => ("laplace", prior.parameters.clone()),
-        "logNormal" => ("log-normal", prior.parameters.clone()),
-        "logLaplace" => ("log-laplace", prior.parameters.clone()),
-        "parameterScaleNormal" if on_lin => ("normal", prior.parameters.clone()),
-        "parameterScaleNormal" => ("log-normal", scaled()),
-        "parameterScaleLaplace" if on_lin => ("laplace", prior.parameters.clone()),
-        "parameterScaleLaplace" => ("log-laplace", scaled()),
+    Some(match prior.family {
+        PriorFamily::Uniform => ("uniform", prior.parameters.clone()),
+        PriorFamily::Normal => ("normal", prior.parameters.clone()),
+        PriorFamily::Laplace => ("laplace", prior.parameters.clone()),
+        PriorFamily::LogNormal => ("log-normal", prior.parameters.clone()),
+        PriorFamily::LogLaplace => ("log-laplace", prior.parameters.clone()),
+        PriorFamily::ScaleNormal if on_lin => ("normal", prior.parameters.clone()),
+        PriorFamily::ScaleNormal => ("log-normal", scaled()),
+        PriorFamily::ScaleLaplace if on_lin => ("laplace", prior.parameters.clone()),
+        PriorFamily::ScaleLaplace => ("log-laplace", scaled()),
+        // A uniform prior on the scale is none in version 1, and the others are not of version 1.
         _ => return None,
     })
 }

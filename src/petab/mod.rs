@@ -37,6 +37,8 @@
 //! | P0117 | wrong number of prior parameters |
 //! | P0118 | an identifier that is a word of formulas |
 //! | P0119 | a condition table of the other version |
+//! | P0127 | prior parameters outside their domain |
+//! | P0128 | a prior that excludes all values between the bounds |
 //! | P0202 | undefined experiment |
 //! | P0203 | undefined observable |
 //! | P0204 | undefined condition |
@@ -101,6 +103,7 @@ mod measurements;
 mod observables;
 mod parameters;
 mod population;
+mod priors;
 pub mod problem;
 mod problem_file;
 mod random_effects;
