@@ -1,8 +1,10 @@
 //! One simulator per thread: owns the integrator and all its memory, re-used without allocation.
 
 use super::SimulationError;
+use super::adjoint::{self, Gradient, Weights};
 use super::cvodes::{Failure, Integrator};
 use super::events::Execution;
+use super::record::Record;
 use super::run;
 use super::system::System;
 use crate::jit::Kernel;
@@ -24,6 +26,8 @@ pub struct Options {
     pub scaled_atol: bool,
     /// Factor by which the tolerances of sensitivity columns are looser than the states'.
     pub sensitivity_factor: f64,
+    /// Factor by which the relative tolerance of adjoint sensitivities, which is one of the gradient as a whole, is looser.
+    pub adjoint_factor: f64,
     /// Most steps between two output times.
     pub max_steps: usize,
     /// Seed of the order in which simultaneous events of equal priority are executed.
@@ -32,7 +36,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { rtol: 1e-10, atol: 1e-12, scaled_atol: false, sensitivity_factor: 10.0, max_steps: 100_000, seed: 1 }
+        Options { rtol: 1e-10, atol: 1e-12, scaled_atol: false, sensitivity_factor: 10.0, adjoint_factor: 100.0, max_steps: 100_000, seed: 1 }
     }
 }
 
@@ -143,6 +147,9 @@ pub struct Simulator {
     spare: Vec<Vec<f64>>,
     counts: Counts,
     now: Arc<AtomicU64>,
+    record: Record,
+    /// Whether the record is that of the trajectory.
+    recorded: bool,
 }
 
 /// Block shapes whose integrators are kept: states alone, with first and with second derivatives, for two sets of directions.
@@ -152,12 +159,12 @@ impl Simulator {
     /// A simulator for `model`. Fails only for options that cannot be meant.
     pub fn new(model: Arc<CompiledModel>, options: Options) -> Result<Self, SimulationError> {
         let positive = |v: f64| v > 0.0 && v.is_finite();
-        if !(positive(options.rtol) && positive(options.atol) && positive(options.sensitivity_factor)) {
+        if !(positive(options.rtol) && positive(options.atol) && positive(options.sensitivity_factor) && positive(options.adjoint_factor)) {
             return Err(SimulationError::Unsupported { what: "a tolerance that is not a positive number".into() });
         }
         let counts = Counts::default();
         let (trajectory, now) = (Trajectory::default(), Arc::default());
-        Ok(Simulator { model, options, integrators: vec![], trajectory, spare: vec![], counts, now })
+        Ok(Simulator { model, options, integrators: vec![], trajectory, spare: vec![], counts, now, record: Record::default(), recorded: false })
     }
 
     /// Simulates from `input.start` and returns the blocks at `times` (sorted, finite, not before the start). At a time where a period
@@ -167,13 +174,43 @@ impl Simulator {
     /// A switch exactly at the start has happened already: the sensitivities do not jump there, although one side of the
     /// derivative with respect to a parameter that is the switching time would say so. The same holds for a switch exactly at a change.
     pub fn simulate(&mut self, input: &Input, times: &[f64]) -> Result<&Trajectory, SimulationError> {
+        self.run(input, times, false)
+    }
+
+    /// Simulates without directions, and notes what [`Simulator::backward`] needs. The trajectory is that of [`Simulator::simulate`].
+    pub fn record(&mut self, input: &Input, times: &[f64]) -> Result<&Trajectory, SimulationError> {
+        assert_eq!(input.directions, 0, "directions of a simulation to be differentiated backward");
+        if !self.model.delays.parameters.is_empty() {
+            return Err(SimulationError::Unsupported { what: "a derivative of a delay differential equation".into() });
+        }
+        self.run(input, times, true)
+    }
+
+    /// Derivatives by the start of the simulation of a function of its outputs with derivatives `weights`. The last simulation
+    /// must be one by [`Simulator::record`] that has not failed.
+    pub fn backward(&mut self, weights: &Weights) -> Result<Gradient, SimulationError> {
+        if !self.recorded {
+            return Err(SimulationError::Unsupported { what: "a backward integration without a recorded simulation".into() });
+        }
+        assert_eq!(weights.states.len(), self.trajectory.times.len() * self.model.states.len(), "weights of the outputs");
+        let (gradient, counts) = adjoint::backward(&self.record, &self.model, &self.options, &self.trajectory.times, weights)?;
+        self.counts.add(&counts);
+        Ok(gradient)
+    }
+
+    fn run(&mut self, input: &Input, times: &[f64], recorded: bool) -> Result<&Trajectory, SimulationError> {
         check_input(&self.model, input, times)?;
         let pairs = input.second.map_or(0, |s| s.pairs.len());
         self.reset_trajectory(times, 1 + input.directions + pairs);
         let mut integrator = self.take_integrator(input.directions, pairs)?;
         let (system, y) = integrator.parts();
         system.start(input, y);
-        let result = run::run(&mut integrator, &mut self.trajectory, &mut self.spare, input, &self.options, &self.now);
+        if recorded {
+            self.record.begin(&self.model, input, &self.options);
+        }
+        let record = recorded.then_some(&mut self.record);
+        let result = run::run(&mut integrator, &mut self.trajectory, &mut self.spare, input, &self.options, &self.now, record);
+        self.recorded = recorded && result.is_ok();
         self.counts.add(&integrator.take_counts());
         self.counts.simulations += 1;
         self.integrators.push(integrator);
