@@ -1,9 +1,11 @@
 //! The objective of an ordinary PEtab problem: every row belongs to the typical individual.
 
+use super::adjoint::Method;
 use super::noise::density;
 use super::parameters::ParameterMap;
-use super::simulated::{Derivatives, Pool, Rows, Simulated, failure};
+use super::simulated::{Derivatives, Pool, Rows, Simulated, Worker, failure};
 use super::{Estimated, Evaluation, EvaluationError, Objective, Order};
+use crate::ode::SimulationError;
 use crate::petab::{DataKind, Problem};
 use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
@@ -15,6 +17,7 @@ pub struct FixedEffects {
     map: ParameterMap,
     experiments: Vec<Rows>,
     measurements: usize,
+    method: Method,
 }
 
 /// What `evaluate` reports beside the objective.
@@ -43,12 +46,23 @@ impl FixedEffects {
             .filter(|(_, rows)| !rows.is_empty())
             .map(|(e, rows)| Rows::new(pool.model(), problem, e, rows))
             .collect();
-        FixedEffects { pool, map: ParameterMap::new(problem), experiments, measurements: problem.measurements.len() }
+        FixedEffects {
+            pool,
+            map: ParameterMap::new(problem),
+            experiments,
+            measurements: problem.measurements.len(),
+            method: Method::Forward,
+        }
     }
 
     /// The simulations: one entry per experiment that has rows.
     pub fn experiments(&self) -> &[Rows] {
         &self.experiments
+    }
+
+    /// Chooses how gradients are computed. With adjoint sensitivities there is no Fisher information.
+    pub fn set_method(&mut self, method: Method) {
+        self.method = method;
     }
 
     fn simulate(
@@ -79,6 +93,62 @@ impl FixedEffects {
         }
         Ok(fitted)
     }
+
+    /// Estimated parameters that matter for an experiment.
+    fn chosen(&self, rows: &Rows) -> Vec<usize> {
+        (0..self.map.estimated().len()).filter(|k| rows.reaching.binary_search(&self.map.theta(*k)).is_ok()).collect()
+    }
+
+    fn forward_part(&self, rows: &Rows, natural: &[f64], order: Order) -> Result<ExperimentPart, EvaluationError> {
+        let (derivatives, chosen) =
+            if order == Order::Value { (Derivatives::None, vec![]) } else { (Derivatives::First, self.chosen(rows)) };
+        let directions: Vec<_> = chosen.iter().map(|k| self.map.direction(*k, natural[self.map.theta(*k)])).collect();
+        let s = self.simulate(rows, natural, &directions, derivatives)?;
+        let nd = directions.len();
+        let mut value = 0.0;
+        let mut gradient = vec![0.0; nd];
+        let mut fisher = (order == Order::Fisher).then(|| DMatrix::zeros(nd, nd));
+        for (r, row) in rows.rows.iter().enumerate() {
+            let d = density(row.distribution, row.value, s.y[r], s.sigma[r])?;
+            value += d.value;
+            let (dy, ds) = (&s.dy[r * nd..(r + 1) * nd], &s.ds[r * nd..(r + 1) * nd]);
+            for k in 0..nd {
+                gradient[k] += d.dy * dy[k] + d.ds * ds[k];
+            }
+            if let Some(f) = &mut fisher {
+                for l in 0..nd {
+                    let (wy, ws) = (d.fisher_yy * dy[l], d.fisher_ss * ds[l]);
+                    if wy != 0.0 || ws != 0.0 {
+                        for k in 0..nd {
+                            f[(k, l)] += dy[k] * wy + ds[k] * ws;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(ExperimentPart { value, chosen, gradient, fisher })
+    }
+
+    fn adjoint_part(&self, rows: &Rows, natural: &[f64]) -> Result<ExperimentPart, EvaluationError> {
+        let id = &self.pool.model().experiments[rows.experiment].id;
+        let failed = |e: SimulationError| failure(id, None, e);
+        let run = |worker: &mut Worker| {
+            let s = worker.record(rows, natural).map_err(failed)?;
+            let mut value = 0.0;
+            let mut slopes = Vec::with_capacity(rows.rows.len());
+            for (r, row) in rows.rows.iter().enumerate() {
+                let d = density(row.distribution, row.value, s.y[r], s.sigma[r])?;
+                value += d.value;
+                slopes.push((d.dy, d.ds));
+            }
+            let by_theta = worker.backward(rows, natural, &slopes).map_err(failed)?;
+            let chosen = self.chosen(rows);
+            let along = |k: &usize| by_theta[self.map.theta(*k)] * self.map.direction(*k, natural[self.map.theta(*k)]).first;
+            let gradient = chosen.iter().map(along).collect();
+            Ok(ExperimentPart { value, chosen, gradient, fisher: None })
+        };
+        self.pool.with(run).map_err(failed)?
+    }
 }
 
 /// What one experiment adds to the objective.
@@ -102,48 +172,19 @@ impl Objective for FixedEffects {
     fn evaluate(&self, x: &[f64], order: Order, _memory: &mut ()) -> Result<Evaluation, EvaluationError> {
         let natural = self.map.natural(x);
         let n = x.len();
-        let derivatives = if order == Order::Value { Derivatives::None } else { Derivatives::First };
         let parts: Vec<Result<ExperimentPart, EvaluationError>> = self
             .experiments
             .par_iter()
-            .map(|rows| {
-                let chosen: Vec<usize> = if order == Order::Value {
-                    Vec::new()
-                } else {
-                    (0..n).filter(|k| rows.reaching.binary_search(&self.map.theta(*k)).is_ok()).collect()
-                };
-                let directions: Vec<_> = chosen.iter().map(|k| self.map.direction(*k, natural[self.map.theta(*k)])).collect();
-                let s = self.simulate(rows, &natural, &directions, derivatives)?;
-                let nd = directions.len();
-                let mut value = 0.0;
-                let mut gradient = vec![0.0; nd];
-                let mut fisher = (order == Order::Fisher).then(|| DMatrix::zeros(nd, nd));
-                for (r, row) in rows.rows.iter().enumerate() {
-                    let d = density(row.distribution, row.value, s.y[r], s.sigma[r])?;
-                    value += d.value;
-                    let (dy, ds) = (&s.dy[r * nd..(r + 1) * nd], &s.ds[r * nd..(r + 1) * nd]);
-                    for k in 0..nd {
-                        gradient[k] += d.dy * dy[k] + d.ds * ds[k];
-                    }
-                    if let Some(f) = &mut fisher {
-                        for l in 0..nd {
-                            let (wy, ws) = (d.fisher_yy * dy[l], d.fisher_ss * ds[l]);
-                            if wy != 0.0 || ws != 0.0 {
-                                for k in 0..nd {
-                                    f[(k, l)] += dy[k] * wy + ds[k] * ws;
-                                }
-                            }
-                        }
-                    }
-                }
-                Ok(ExperimentPart { value, chosen, gradient, fisher })
+            .map(|rows| match self.method {
+                Method::Adjoint if order != Order::Value => self.adjoint_part(rows, &natural),
+                _ => self.forward_part(rows, &natural, order),
             })
             .collect();
         // Summed in order of the experiments, so that the result does not depend on the number of threads.
         let mut evaluation = Evaluation {
             value: 0.0,
             gradient: DVector::zeros(if order == Order::Value { 0 } else { n }),
-            fisher: (order == Order::Fisher).then(|| DMatrix::zeros(n, n)),
+            fisher: (order == Order::Fisher && self.method == Method::Forward).then(|| DMatrix::zeros(n, n)),
         };
         for part in parts {
             let ExperimentPart { value, chosen, gradient, fisher } = part?;

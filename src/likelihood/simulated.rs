@@ -38,6 +38,28 @@ pub struct Row {
     pub placeholders: Vec<Placeholder>,
 }
 
+impl Row {
+    /// The parameter that stands at column `a` of an observable's derivatives by (p, q); None for a placeholder that is a number.
+    pub(super) fn parameter(&self, a: usize, np: usize) -> Option<usize> {
+        match a.checked_sub(np) {
+            None => Some(a),
+            Some(k) => match self.placeholders.get(k) {
+                Some(Placeholder::Parameter(j)) => Some(*j),
+                _ => None,
+            },
+        }
+    }
+
+    /// Values of the placeholders with parameters `p`.
+    pub(super) fn fill_placeholders(&self, p: &[f64], q: &mut Vec<f64>) {
+        q.clear();
+        q.extend(self.placeholders.iter().map(|v| match v {
+            Placeholder::Number(value) => *value,
+            Placeholder::Parameter(j) => p[*j],
+        }));
+    }
+}
+
 /// The measured values of one simulation.
 #[derive(Debug, Clone)]
 pub struct Rows {
@@ -115,13 +137,7 @@ fn reach(model: &CompiledModel, experiment: &CompiledExperiment, rows: &[Row]) -
     let mut all = states.clone();
     for r in rows {
         for column in &model.observables[r.observable].dp.columns {
-            let j = match (*column as usize).checked_sub(np) {
-                None => Some(*column as usize),
-                Some(k) => match r.placeholders.get(k) {
-                    Some(Placeholder::Parameter(j)) => Some(*j),
-                    _ => None,
-                },
-            };
+            let j = r.parameter(*column as usize, np);
             all.extend(j.iter().flat_map(|j| &by_output[*j]));
         }
     }
@@ -167,9 +183,9 @@ pub enum Derivatives {
 
 /// A simulator with its working memory.
 pub struct Worker {
-    simulator: Simulator,
-    model: Arc<CompiledModel>,
-    scratch: Scratch,
+    pub(super) simulator: Simulator,
+    pub(super) model: Arc<CompiledModel>,
+    pub(super) scratch: Scratch,
 }
 
 impl Worker {
@@ -191,27 +207,8 @@ impl Worker {
         directions: &[Direction],
         order: Derivatives,
     ) -> Result<Simulated, SimulationError> {
-        if rows.times.last().is_some_and(|t| !t.is_finite()) {
-            return Err(SimulationError::Unsupported { what: "a measurement at time inf (steady state)".into() });
-        }
-        let start = Start::new(&self.model, rows, theta, directions, order, &mut self.scratch);
-        let second = (order == Derivatives::Second).then(|| Second {
-            pairs: &start.pairs,
-            states: &start.state_second,
-            parameters: &start.parameter_second,
-        });
-        let experiment = &self.model.experiments[rows.experiment];
-        let input = Input {
-            start: experiment.start,
-            states: &start.states,
-            parameters: &start.parameters,
-            changes: &experiment.changes,
-            before: &experiment.before,
-            directions: start.columns.len(),
-            state_seeds: &start.state_seeds,
-            parameter_seeds: &start.parameter_seeds,
-            second,
-        };
+        let start = Start::new(&self.model, rows, theta, directions, order, &mut self.scratch)?;
+        let input = start.input(&self.model.experiments[rows.experiment]);
         let trajectory = self.simulator.simulate(&input, &rows.times)?;
         Ok(observe(&self.model, rows, &start, trajectory, &mut self.scratch))
     }
@@ -245,7 +242,7 @@ impl Worker {
 }
 
 /// Initial values and seeds of one simulation.
-struct Start {
+pub(super) struct Start {
     /// Number of all directions.
     nd: usize,
     /// Directions that have a column in the integrator.
@@ -280,7 +277,18 @@ pub fn pair_index(n: usize, k: usize, l: usize) -> usize {
 }
 
 impl Start {
-    fn new(model: &CompiledModel, rows: &Rows, theta: &[f64], directions: &[Direction], order: Derivatives, scratch: &mut Scratch) -> Self {
+    /// The start at `theta` with derivatives along `directions`.
+    pub(super) fn new(
+        model: &CompiledModel,
+        rows: &Rows,
+        theta: &[f64],
+        directions: &[Direction],
+        order: Derivatives,
+        scratch: &mut Scratch,
+    ) -> Result<Self, SimulationError> {
+        if rows.times.last().is_some_and(|t| !t.is_finite()) {
+            return Err(SimulationError::Unsupported { what: "a measurement at time inf (steady state)".into() });
+        }
         let (nx, np) = (model.states.len(), model.parameters.len());
         let setup = &model.experiments[rows.experiment].setup;
         let mut input = vec![0.0; np];
@@ -353,7 +361,7 @@ impl Start {
         seeds.truncate(np * nd);
         second.truncate(np * n_second);
         let states = outputs.split_off(np);
-        Start {
+        Ok(Start {
             nd,
             columns,
             column_of,
@@ -368,12 +376,32 @@ impl Start {
             parameter_second,
             all_seeds: seeds,
             all_second: second,
+        })
+    }
+
+    /// What the integrator is given.
+    pub(super) fn input<'a>(&'a self, experiment: &'a CompiledExperiment) -> Input<'a> {
+        let second = (self.order == Derivatives::Second).then_some(Second {
+            pairs: &self.pairs,
+            states: &self.state_second,
+            parameters: &self.parameter_second,
+        });
+        Input {
+            start: experiment.start,
+            states: &self.states,
+            parameters: &self.parameters,
+            changes: &experiment.changes,
+            before: &experiment.before,
+            directions: self.columns.len(),
+            state_seeds: &self.state_seeds,
+            parameter_seeds: &self.parameter_seeds,
+            second,
         }
     }
 }
 
 /// Evaluates observable and noise of every row with derivatives.
-fn observe(model: &CompiledModel, rows: &Rows, start: &Start, trajectory: &Trajectory, scratch: &mut Scratch) -> Simulated {
+pub(super) fn observe(model: &CompiledModel, rows: &Rows, start: &Start, trajectory: &Trajectory, scratch: &mut Scratch) -> Simulated {
     let (nx, np, nd) = (model.states.len(), model.parameters.len(), start.nd);
     let ns = start.columns.len();
     let n_pairs = if start.order == Derivatives::Second { pair_count(nd) } else { 0 };
@@ -412,11 +440,7 @@ fn observe(model: &CompiledModel, rows: &Rows, start: &Start, trajectory: &Traje
         for i in 0..nx {
             x[i] = block[i * trajectory.columns];
         }
-        q.clear();
-        q.extend(row.placeholders.iter().map(|v| match v {
-            Placeholder::Number(value) => *value,
-            Placeholder::Parameter(j) => p[*j],
-        }));
+        row.fill_placeholders(p, &mut q);
         let time = [rows.times[row.time]];
         let arrays = [&time[..], &x[..], &p[..], &q[..]];
         let f = &model.observables[row.observable];
@@ -427,14 +451,8 @@ fn observe(model: &CompiledModel, rows: &Rows, start: &Start, trajectory: &Traje
         if nd == 0 {
             continue;
         }
-        // d z_a / d xi_k for z = (x, p, q); None for a placeholder that is a number.
-        let parameter = |a: usize| match a.checked_sub(np) {
-            None => Some(a),
-            Some(k) => match row.placeholders.get(k) {
-                Some(Placeholder::Parameter(j)) => Some(*j),
-                _ => None,
-            },
-        };
+        // d z_a / d xi_k for z = (x, p, q).
+        let parameter = |a: usize| row.parameter(a, np);
         let u = |a: usize, k: usize| {
             if a < nx {
                 start.column_of[k].map_or(0.0, |c| block[a * trajectory.columns + 1 + c])
@@ -517,7 +535,13 @@ fn refresh(all: &mut [f64], stride: usize, columns: &[f64], n: usize, chosen: &[
 }
 
 /// All first derivatives of a function as (output, index in z, value).
-fn first_derivatives(f: &Function, arrays: [&[f64]; 4], nx: usize, buffer: &mut Vec<f64>, scratch: &mut Scratch) -> Vec<(u32, usize, f64)> {
+pub(super) fn first_derivatives(
+    f: &Function,
+    arrays: [&[f64]; 4],
+    nx: usize,
+    buffer: &mut Vec<f64>,
+    scratch: &mut Scratch,
+) -> Vec<(u32, usize, f64)> {
     let mut entries = Vec::with_capacity(f.dx.rows.len() + f.dp.rows.len());
     for (kernel, shift) in [(&f.dx, 0), (&f.dp, nx)] {
         buffer.resize(kernel.rows.len(), 0.0);

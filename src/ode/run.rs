@@ -289,7 +289,6 @@ impl Run<'_> {
         }
         Ok(())
     }
-
 }
 
 /// Applies the change of a period to states, parameters and their sensitivities. All of it is computed from the values before.

@@ -36,7 +36,15 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { rtol: 1e-10, atol: 1e-12, scaled_atol: false, sensitivity_factor: 10.0, adjoint_factor: 100.0, max_steps: 100_000, seed: 1 }
+        Options {
+            rtol: 1e-10,
+            atol: 1e-12,
+            scaled_atol: false,
+            sensitivity_factor: 10.0,
+            adjoint_factor: 100.0,
+            max_steps: 100_000,
+            seed: 1,
+        }
     }
 }
 
@@ -164,7 +172,17 @@ impl Simulator {
         }
         let counts = Counts::default();
         let (trajectory, now) = (Trajectory::default(), Arc::default());
-        Ok(Simulator { model, options, integrators: vec![], trajectory, spare: vec![], counts, now, record: Record::default(), recorded: false })
+        Ok(Simulator {
+            model,
+            options,
+            integrators: vec![],
+            trajectory,
+            spare: vec![],
+            counts,
+            now,
+            record: Record::default(),
+            recorded: false,
+        })
     }
 
     /// Simulates from `input.start` and returns the blocks at `times` (sorted, finite, not before the start). At a time where a period
@@ -215,6 +233,11 @@ impl Simulator {
         self.counts.simulations += 1;
         self.integrators.push(integrator);
         result.map(|()| &self.trajectory)
+    }
+
+    /// The last trajectory.
+    pub fn trajectory(&self) -> &Trajectory {
+        &self.trajectory
     }
 
     /// Work done since the simulator was made.
