@@ -28,6 +28,9 @@ pub struct Options {
     pub sensitivity_factor: f64,
     /// Factor by which the relative tolerance of adjoint sensitivities, which is one of the gradient as a whole, is looser.
     pub adjoint_factor: f64,
+    /// Factor by which the tolerances of a recorded simulation are tighter: where there are no sensitivities in the error test, the states
+    /// alone must carry the accuracy of the gradient.
+    pub record_factor: f64,
     /// Most steps between two output times.
     pub max_steps: usize,
     /// Seed of the order in which simultaneous events of equal priority are executed.
@@ -42,6 +45,7 @@ impl Default for Options {
             scaled_atol: false,
             sensitivity_factor: 10.0,
             adjoint_factor: 100.0,
+            record_factor: 0.01,
             max_steps: 100_000,
             seed: 1,
         }
@@ -160,6 +164,9 @@ pub struct Simulator {
     recorded: bool,
 }
 
+/// The finest relative tolerance that rounding errors allow.
+const FINEST: f64 = 1e-13;
+
 /// Block shapes whose integrators are kept: states alone, with first and with second derivatives, for two sets of directions.
 const KEPT_SHAPES: usize = 6;
 
@@ -167,7 +174,12 @@ impl Simulator {
     /// A simulator for `model`. Fails only for options that cannot be meant.
     pub fn new(model: Arc<CompiledModel>, options: Options) -> Result<Self, SimulationError> {
         let positive = |v: f64| v > 0.0 && v.is_finite();
-        if !(positive(options.rtol) && positive(options.atol) && positive(options.sensitivity_factor) && positive(options.adjoint_factor)) {
+        if !(positive(options.rtol)
+            && positive(options.atol)
+            && positive(options.sensitivity_factor)
+            && positive(options.adjoint_factor)
+            && positive(options.record_factor))
+        {
             return Err(SimulationError::Unsupported { what: "a tolerance that is not a positive number".into() });
         }
         let counts = Counts::default();
@@ -192,16 +204,26 @@ impl Simulator {
     /// A switch exactly at the start has happened already: the sensitivities do not jump there, although one side of the
     /// derivative with respect to a parameter that is the switching time would say so. The same holds for a switch exactly at a change.
     pub fn simulate(&mut self, input: &Input, times: &[f64]) -> Result<&Trajectory, SimulationError> {
-        self.run(input, times, false)
+        self.run(input, times, None)?;
+        Ok(&self.trajectory)
     }
 
-    /// Simulates without directions, and notes what [`Simulator::backward`] needs. The trajectory is that of [`Simulator::simulate`].
+    /// Simulates without directions, at tighter tolerances, and notes what [`Simulator::backward`] needs.
     pub fn record(&mut self, input: &Input, times: &[f64]) -> Result<&Trajectory, SimulationError> {
         assert_eq!(input.directions, 0, "directions of a simulation to be differentiated backward");
         if !self.model.delays.parameters.is_empty() {
             return Err(SimulationError::Unsupported { what: "a derivative of a delay differential equation".into() });
         }
-        self.run(input, times, true)
+        let tighten = |tolerance: f64| tolerance.min(FINEST.max(tolerance * self.options.record_factor));
+        let tolerances = (tighten(self.options.rtol), self.options.atol * self.options.record_factor);
+        match self.run(input, times, Some(tolerances)) {
+            // What is asked for in vain can be had at the tolerances of simulations without derivatives.
+            Err(SimulationError::StepTooSmall { .. } | SimulationError::StepLimit { .. }) => {
+                self.run(input, times, Some((self.options.rtol, self.options.atol)))?;
+            }
+            result => result?,
+        }
+        Ok(&self.trajectory)
     }
 
     /// Derivatives by the start of the simulation of a function of its outputs with derivatives `weights`. The last simulation
@@ -216,23 +238,24 @@ impl Simulator {
         Ok(gradient)
     }
 
-    fn run(&mut self, input: &Input, times: &[f64], recorded: bool) -> Result<&Trajectory, SimulationError> {
+    /// Simulates; with a record, and at other tolerances (relative, absolute), where these are given.
+    fn run(&mut self, input: &Input, times: &[f64], recorded: Option<(f64, f64)>) -> Result<(), SimulationError> {
         check_input(&self.model, input, times)?;
         let pairs = input.second.map_or(0, |s| s.pairs.len());
         self.reset_trajectory(times, 1 + input.directions + pairs);
         let mut integrator = self.take_integrator(input.directions, pairs)?;
         let (system, y) = integrator.parts();
+        let (rtol, atol) = recorded.unwrap_or((self.options.rtol, self.options.atol));
+        system.set_tolerances(rtol, atol);
         system.start(input, y);
-        if recorded {
-            self.record.begin(&self.model, input, &self.options);
-        }
-        let record = recorded.then_some(&mut self.record);
+        let mut record = recorded.is_some().then_some(&mut self.record);
+        record.iter_mut().for_each(|record| record.begin(&self.model, input, &self.options));
         let result = run::run(&mut integrator, &mut self.trajectory, &mut self.spare, input, &self.options, &self.now, record);
-        self.recorded = recorded && result.is_ok();
+        self.recorded = recorded.is_some() && result.is_ok();
         self.counts.add(&integrator.take_counts());
         self.counts.simulations += 1;
         self.integrators.push(integrator);
-        result.map(|()| &self.trajectory)
+        result
     }
 
     /// The last trajectory.
