@@ -17,6 +17,7 @@
 //! already. So a state that never matters is no hindrance.
 
 use super::SimulationError;
+use super::cvodes::backward_step;
 use super::esdirk::{C, GAMMA, Path, STAGES, Tableau};
 use super::linear::DenseLu;
 use super::record::{Piece, Record};
@@ -111,7 +112,8 @@ struct Stage {
     quadrature: Vec<f64>,
 }
 
-struct Backward<'a> {
+/// A backward integration in progress.
+pub(super) struct Backward<'a> {
     model: &'a CompiledModel,
     path: Path<'a>,
     in_force: &'a [f64],
@@ -198,6 +200,7 @@ impl<'a> Backward<'a> {
     }
 
     /// J and f_p at `t`, into a stage.
+    #[inline(always)]
     fn evaluate(&mut self, stage: usize, t: f64) -> Result<(), SimulationError> {
         self.path.at(t, &mut self.x);
         let inputs = [&[t][..], &self.x, self.in_force, &[]];
@@ -215,6 +218,7 @@ impl<'a> Backward<'a> {
     }
 
     /// Adds `factor` J^T lambda of a stage to `out`.
+    #[inline(always)]
     fn transposed_product(&self, stage: usize, factor: f64, lambda: &[f64], out: &mut [f64]) {
         let dx = &self.model.rhs.dx;
         for ((&i, &j), v) in dx.rows.iter().zip(&dx.columns).zip(&self.stages[stage].jacobian) {
@@ -223,6 +227,7 @@ impl<'a> Backward<'a> {
     }
 
     /// f_p^T lambda of a stage.
+    #[inline(always)]
     fn integrand(&mut self, stage: usize, lambda: &[f64]) {
         let Stage { parameter_jacobian, quadrature, .. } = &mut self.stages[stage];
         quadrature.fill(0.0);
@@ -279,7 +284,7 @@ impl<'a> Backward<'a> {
             }
             let end = if last { to } else { t - length };
             self.counts.steps += 1;
-            let Some(error) = self.step(t, length, lambda)? else {
+            let Some(error) = backward_step(self, t, length, lambda)? else {
                 self.counts.newton_failures += 1;
                 (h, rejected) = (0.25 * length, true);
                 continue;
@@ -343,7 +348,10 @@ impl<'a> Backward<'a> {
 
     /// One step of length `h` from `t`: the new lambda into `right`. Returns the error in units of what is tolerated; `None` where the
     /// equations of a stage have not been solved.
-    fn step(&mut self, t: f64, h: f64, lambda: &[f64]) -> Result<Option<f64>, SimulationError> {
+    ///
+    /// This and what it calls is compiled for the processor at hand, see `cvodes.rs`.
+    #[inline(always)]
+    pub(super) fn step(&mut self, t: f64, h: f64, lambda: &[f64]) -> Result<Option<f64>, SimulationError> {
         for (stage, c) in C.iter().enumerate().skip(1) {
             self.evaluate(stage, t - c * h)?;
         }
@@ -425,6 +433,7 @@ impl<'a> Backward<'a> {
     }
 
     /// Weighted root-mean-square norm.
+    #[inline(always)]
     fn norm(&self, v: &[f64]) -> f64 {
         let sum: f64 = v.iter().zip(&self.weights).map(|(v, w)| (v * w) * (v * w)).sum();
         (sum / v.len() as f64).sqrt()

@@ -103,6 +103,7 @@ impl<'a> Path<'a> {
     }
 
     /// The states at `t`.
+    #[inline(always)]
     pub fn at(&mut self, t: f64, x: &mut [f64]) {
         let last = self.times.len().saturating_sub(2);
         while self.place > 0 && t < self.times[self.place] {
