@@ -18,6 +18,8 @@ use std::time::Instant;
 enum Gradient {
     /// Forward sensitivities
     Forward,
+    /// Adjoint sensitivities
+    Adjoint,
     /// No gradient
     None,
 }
@@ -54,7 +56,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
     let read_seconds = begin.elapsed().as_secs_f64();
     let natural = natural_parameters(&loaded.problem, arguments.parameters.as_deref())?;
     let begin = Instant::now();
-    let objective = objective(&loaded, arguments.solver.options())?;
+    let mut objective = objective(&loaded, arguments.solver.options())?;
     let compile_seconds = begin.elapsed().as_secs_f64();
     let numerics = |e: EvaluationError| fail(Status::Numerics, e);
     let begin = Instant::now();
@@ -84,7 +86,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
         );
     }
     let begin = Instant::now();
-    if arguments.gradient == Gradient::Forward {
+    if arguments.gradient != Gradient::None {
+        if arguments.gradient == Gradient::Adjoint {
+            objective.set_method(crate::likelihood::adjoint::Method::Adjoint);
+        }
         let x = objective.map().scaled(&natural);
         let evaluation = objective.evaluate(&x, Order::Gradient, &mut objective.memory()).map_err(numerics)?;
         let (mut gradient, mut scales) = (Map::new(), Map::new());

@@ -8,6 +8,7 @@
 //! | P0481 | a covariance is given twice |
 //! | P0482 | an entry of a kind that cannot stand there |
 
+pub mod adjoint;
 pub mod coordinates;
 pub mod covariance;
 pub mod distribution;

@@ -1,5 +1,6 @@
 //! The objective of a whole problem: rows of the typical individual plus the population's terms.
 
+use super::adjoint::Method;
 use super::fixed::FixedEffects;
 use super::parameters::ParameterMap;
 use super::population::{self, IndividualSummary, Population, PopulationOptions};
@@ -72,6 +73,11 @@ impl ProblemObjective {
     /// The part of the ordinary rows.
     pub fn fixed(&self) -> &FixedEffects {
         &self.fixed
+    }
+
+    /// Chooses how gradients of the ordinary rows are computed.
+    pub fn set_method(&mut self, method: Method) {
+        self.fixed.set_method(method);
     }
 
     /// The part of the population.

@@ -22,16 +22,17 @@ const MAX_ITERATIONS: usize = 12;
 /// A pivot this small beside the largest is 0 but for rounding. Rows and columns are scaled.
 const SINGULAR: f64 = 1e-13;
 
-/// The linearised equations at a state, factorised.
+/// The linearised equations at a state, or their transpose, factorised.
 pub struct Factors {
     lu: LU<f64, Dyn, Dyn>,
+    /// Factors of the right-hand sides and of the solutions.
     rows: Vec<f64>,
     columns: Vec<f64>,
 }
 
 impl Factors {
     /// M at the states `x`, or `None` where it is singular, not finite, or does not apply: a model with invariants or delays.
-    pub fn new(system: &mut System, t: f64, x: &[f64]) -> Option<Self> {
+    pub fn new(system: &mut System, t: f64, x: &[f64], transposed: bool) -> Option<Self> {
         let model = system.model.clone();
         if !model.invariants.positive.is_empty() || !model.delays.parameters.is_empty() || !system.evaluate_jacobian(t, x) {
             return None;
@@ -62,6 +63,11 @@ impl Factors {
             row.scale_mut(1.0 / size);
             rows.push(1.0 / size);
         }
+        if transposed {
+            // The transpose of R M C, whose right-hand sides are scaled by C and whose solutions by R.
+            matrix.transpose_mut();
+        }
+        let (rows, columns) = if transposed { (columns, rows) } else { (rows, columns) };
         let lu = matrix.lu();
         let u = lu.u();
         let pivots = u.diagonal().abs();
@@ -212,7 +218,7 @@ impl Search {
             for (law, total) in model.conserved.iter().zip(&self.totals) {
                 step[law.dependent] = law.weights.iter().map(|&(j, w)| w * x[j]).sum::<f64>() - total;
             }
-            if !Factors::new(system, t, &x)?.solve(&mut step) {
+            if !Factors::new(system, t, &x, false)?.solve(&mut step) {
                 return None;
             }
             x.iter_mut().zip(step.iter()).for_each(|(x, d)| *x -= d);
@@ -275,7 +281,7 @@ pub fn differentiate(system: &mut System, t: f64, y: &mut [f64]) -> bool {
     }
     let model = system.model.clone();
     let x = system.states(y).to_vec();
-    let Some(factors) = Factors::new(system, t, &x) else { return false };
+    let Some(factors) = Factors::new(system, t, &x, false) else { return false };
     let totals: Vec<Vec<f64>> = (model.conserved.iter())
         .map(|law| (1..1 + ns + pairs).map(|c| law.weights.iter().map(|&(j, w)| w * y[j * stride + c]).sum()).collect())
         .collect();
@@ -304,4 +310,26 @@ pub fn differentiate(system: &mut System, t: f64, y: &mut [f64]) -> bool {
         }
     }
     true
+}
+
+/// The transpose of [`differentiate`]: from derivatives `by_states` of a function by the isolated steady state `x` to those by the states
+/// before and by the parameters in force (index, derivative). `None` where it cannot be.
+pub fn backward(system: &mut System, t: f64, x: &[f64], by_states: &[f64]) -> Option<(Vec<f64>, Vec<(usize, f64)>)> {
+    let model = system.model.clone();
+    let factors = Factors::new(system, t, x, true)?;
+    let mut z = DMatrix::from_column_slice(x.len(), 1, by_states);
+    if !factors.solve(&mut z) {
+        return None;
+    }
+    let mut before = vec![0.0; x.len()];
+    for law in &model.conserved {
+        law.weights.iter().for_each(|&(j, w)| before[j] += w * z[law.dependent]);
+        z[law.dependent] = 0.0;
+    }
+    let dp = &model.rhs.dp;
+    let mut values = vec![0.0; dp.rows.len()];
+    dp.kernel.call([&[t][..], x, &system.parameters, &[]], &mut values, &mut system.scratch);
+    let entries = dp.rows.iter().zip(&dp.columns).zip(&values).filter(|((_, b), _)| (**b as usize) < system.parameters.len());
+    let by_parameters: Vec<(usize, f64)> = entries.map(|((&i, &b), v)| (b as usize, -v * z[i as usize])).filter(|e| e.1 != 0.0).collect();
+    by_parameters.iter().all(|e| e.1.is_finite()).then_some((before, by_parameters))
 }
