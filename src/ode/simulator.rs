@@ -259,7 +259,11 @@ impl Simulator {
             self.trajectory = trajectory;
             result?;
         }
-        let (gradient, counts) = adjoint::backward(&self.record, &self.model, &self.options, &times[..finite], weights, &end)?;
+        // What is not finite would stop the integration, and matters only where something depends on it.
+        let undefined: Vec<usize> = (0..np).filter(|b| !end[nx + b].is_finite()).collect();
+        undefined.iter().for_each(|b| end[nx + b] = 0.0);
+        let (mut gradient, counts) = adjoint::backward(&self.record, &self.model, &self.options, &times[..finite], weights, &end)?;
+        undefined.iter().for_each(|b| gradient.parameters[*b] = f64::NAN);
         self.counts.add(&counts);
         Ok(gradient)
     }

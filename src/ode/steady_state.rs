@@ -19,6 +19,10 @@ const NEAR: f64 = 1e-4;
 /// Most iterations of Newton's method.
 const MAX_ITERATIONS: usize = 12;
 
+/// Steps of Newton's method that are this small, relative to the states, and do not shrink any more are rounding errors: a state of
+/// 1e-9 beside others of 1 has no more digits than this.
+const STAGNANT: f64 = 1e-6;
+
 /// A pivot this small beside the largest is 0 but for rounding. Rows and columns are scaled.
 const SINGULAR: f64 = 1e-13;
 
@@ -231,7 +235,7 @@ impl Search {
             }
             let size = x.iter().zip(step.iter()).map(|(x, d)| d.abs() / (x.abs() + absolute)).fold(0.0, f64::max);
             // At rounding level steps stop to shrink.
-            if size <= 4.0 * f64::EPSILON || (size < 1e-9 && size >= 0.5 * last) {
+            if size <= 4.0 * f64::EPSILON || (size < STAGNANT && size >= 0.5 * last) {
                 let accepted = !far(&x, NEAR)
                     && self.approaches(system, t, start, &x)
                     && !depends_on_time(system, t, &x)
@@ -313,7 +317,8 @@ pub fn differentiate(system: &mut System, t: f64, y: &mut [f64]) -> bool {
 }
 
 /// The transpose of [`differentiate`]: from derivatives `by_states` of a function by the isolated steady state `x` to those by the states
-/// before and by the parameters in force (index, derivative). `None` where it cannot be.
+/// before and by the parameters in force (index, derivative). The latter may not be finite for a parameter on which nothing depends.
+/// `None` where it cannot be.
 pub fn backward(system: &mut System, t: f64, x: &[f64], by_states: &[f64]) -> Option<(Vec<f64>, Vec<(usize, f64)>)> {
     let model = system.model.clone();
     let factors = Factors::new(system, t, x, true)?;
@@ -330,6 +335,5 @@ pub fn backward(system: &mut System, t: f64, x: &[f64], by_states: &[f64]) -> Op
     let mut values = vec![0.0; dp.rows.len()];
     dp.kernel.call([&[t][..], x, &system.parameters, &[]], &mut values, &mut system.scratch);
     let entries = dp.rows.iter().zip(&dp.columns).zip(&values).filter(|((_, b), _)| (**b as usize) < system.parameters.len());
-    let by_parameters: Vec<(usize, f64)> = entries.map(|((&i, &b), v)| (b as usize, -v * z[i as usize])).filter(|e| e.1 != 0.0).collect();
-    by_parameters.iter().all(|e| e.1.is_finite()).then_some((before, by_parameters))
+    Some((before, entries.map(|((&i, &b), v)| (b as usize, -v * z[i as usize])).filter(|e| e.1 != 0.0).collect()))
 }
