@@ -211,7 +211,11 @@ fn outside_of_the_support() {
 #[test]
 fn which_parameters_have_a_term() {
     let ids = |problem: &Problem| {
-        Priors::new(problem, Convention::default()).log_densities(&vec![1.0; problem.parameters.len()]).into_iter().map(|t| t.0).collect::<Vec<_>>()
+        Priors::new(problem, Convention::default())
+            .log_densities(&vec![1.0; problem.parameters.len()])
+            .into_iter()
+            .map(|t| t.0)
+            .collect::<Vec<_>>()
     };
     let none: [&str; 0] = [];
     assert_eq!(ids(&with_table(2, MEASURED_V2)), none);
@@ -220,7 +224,8 @@ fn which_parameters_have_a_term() {
     assert_eq!(ids(&problem), ["gamma", "scale", "sigma", "p"]);
     let densities = Priors::new(&problem, Convention::default()).log_densities(&vec![1.0; 7]);
     close("uniform between the bounds", densities[0].1, -(99.99f64).ln(), 1e-15);
-    let rest = "p\tlog10\t0.1\t10\t1\t1\tparameterScaleUniform\t-1;1\nfixed\tlin\t0\t1\t1\t0\tnormal\t0;1\nq\tlin\t-2\t2\t1\t1\tuniform\t\n";
+    let rest =
+        "p\tlog10\t0.1\t10\t1\t1\tparameterScaleUniform\t-1;1\nfixed\tlin\t0\t1\t1\t0\tnormal\t0;1\nq\tlin\t-2\t2\t1\t1\tuniform\t\n";
     let problem = with_table(1, &format!("{MEASURED_V1}{rest}"));
     assert_eq!(ids(&problem), ["q"]);
     close("uniform without numbers", Priors::new(&problem, Convention::default()).log_densities(&[1.0; 6])[0].1, -4f64.ln(), 1e-15);

@@ -160,6 +160,8 @@ fn fixture() -> RunResults {
         },
         objective: ObjectiveSummary {
             nllh: 1204.317,
+            llh: -1204.317,
+            log_prior: None,
             terms: vec![("trajectories".to_owned(), 1100.2), ("bulk".to_owned(), 104.117)],
             n_parameters: 6,
             n_data: 2257,

@@ -12,13 +12,30 @@ const HALF_LN_2PI: f64 = 0.918_938_533_204_672_7;
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[allow(missing_docs)]
 pub enum Distribution {
-    Uniform { lower: f64, upper: f64 },
-    Normal { mean: f64, sd: f64 },
-    Laplace { location: f64, scale: f64 },
-    Cauchy { location: f64, scale: f64 },
+    Uniform {
+        lower: f64,
+        upper: f64,
+    },
+    Normal {
+        mean: f64,
+        sd: f64,
+    },
+    Laplace {
+        location: f64,
+        scale: f64,
+    },
+    Cauchy {
+        location: f64,
+        scale: f64,
+    },
     /// With shape 1 the exponential distribution, with shape n/2 and scale 2 the chi-square distribution of n degrees of freedom.
-    Gamma { shape: f64, scale: f64 },
-    Rayleigh { scale: f64 },
+    Gamma {
+        shape: f64,
+        scale: f64,
+    },
+    Rayleigh {
+        scale: f64,
+    },
 }
 
 use Distribution::{Cauchy, Gamma, Laplace, Normal, Rayleigh, Uniform};

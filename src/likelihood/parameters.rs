@@ -1,7 +1,7 @@
 //! The map between the vector an optimiser sees (estimated parameters on their scales) and natural values.
 
-use super::{Estimated, prior};
 use super::simulated::Direction;
+use super::{Estimated, prior};
 use crate::petab::{Problem, Scale};
 
 /// Estimation vector and parameter table.

@@ -207,6 +207,11 @@ impl Priors {
         Priors { terms: terms.collect() }
     }
 
+    /// Number of parameters with a term.
+    pub fn len(&self) -> usize {
+        self.terms.len()
+    }
+
     /// Whether no parameter has a term.
     pub fn is_empty(&self) -> bool {
         self.terms.is_empty()

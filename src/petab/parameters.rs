@@ -87,8 +87,7 @@ fn read_table(table: &Table, version: Version, hyper: bool, complete: &mut bool,
             );
         }
         let id = name.to_string();
-        let mut parameter =
-            Parameter { id, scale, lower, upper, nominal: nominal_value, estimate, prior: None, start: None, hyper, span };
+        let mut parameter = Parameter { id, scale, lower, upper, nominal: nominal_value, estimate, prior: None, start: None, hyper, span };
         // The uniform distribution on the scale of the parameter, the default, means that the objective has no prior.
         let prior = priors::read(prior_columns.map(optional), version, &parameter, d);
         parameter.prior = prior.filter(|p| p.family != PriorFamily::ScaleUniform);
