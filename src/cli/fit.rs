@@ -136,6 +136,13 @@ impl AtBest {
                     if u.covariance.is_none() {
                         warnings.push("the observed information is singular or not positive definite: no standard errors".to_string());
                     }
+                    let parameters = objective.parameters().iter().enumerate();
+                    let kinks: Vec<&str> =
+                        parameters.filter(|(k, _)| objective.priors().at_kink(*k, &natural)).map(|(_, p)| p.id.as_str()).collect();
+                    if !kinks.is_empty() {
+                        let names = kinks.join(", ");
+                        warnings.push(format!("at the peak of its Laplace prior, so held fixed and without standard error: {names}"));
+                    }
                     errors = Some(u);
                 }
                 Err(e) => warnings.push(format!("no standard errors: {e}")),
@@ -296,7 +303,8 @@ fn parameter_rows(objective: &ProblemObjective, best: &AtBest) -> Vec<ParameterR
     (objective.parameters().iter().enumerate())
         .map(|(k, p)| {
             let natural = p.scale.unscale(best.x[k]);
-            let scaled_error = best.uncertainty.as_ref().and_then(|u| u.standard_error(k));
+            let scaled_error =
+                best.uncertainty.as_ref().and_then(|u| u.standard_error(k)).filter(|_| !objective.priors().at_kink(k, &best.natural));
             // The delta method carries the standard error to the natural scale; the interval is mapped itself.
             let standard_error = scaled_error.map(|se| se * p.scale.derivative(natural).abs());
             ParameterRow {
