@@ -223,7 +223,7 @@ fn which_parameters_have_a_term() {
     let rest = "p\t-inf\tinf\t1\ttrue\tcauchy\t0;1\nhalf\t0\tinf\t1\ttrue\nfixed\t0\t1\t1\tfalse\tnormal\t0;1\npoint\t1\t1\t1\ttrue\tnormal\t0;1\n";
     let problem = with_table(2, &format!("{MEASURED_V2}{rest}"));
     assert_eq!(ids(&problem), ["gamma", "scale", "sigma", "p"]);
-    let densities = Priors::new(&problem, Convention::default()).log_densities(&vec![1.0; 7]);
+    let densities = Priors::new(&problem, Convention::default()).log_densities(&[1.0; 7]);
     close("uniform between the bounds", densities[0].1, -(99.99f64).ln(), 1e-15);
     let rest =
         "p\tlog10\t0.1\t10\t1\t1\tparameterScaleUniform\t-1;1\nfixed\tlin\t0\t1\t1\t0\tnormal\t0;1\nq\tlin\t-2\t2\t1\t1\tuniform\t\n";

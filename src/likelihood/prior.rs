@@ -134,11 +134,11 @@ impl Prior {
     fn curvature(&self, x: f64, by: Scale) -> f64 {
         let curvature = (-self.log_density(x, by)[2]).max(0.0);
         let Distribution::Laplace { scale, .. } = self.distribution else { return curvature };
-        curvature + (self.slope(x, by).0 / scale).powi(2) / self.from_kink(x).max(KINK)
+        curvature + (self.slope(x, by).0 / scale).powi(2) / self.kink_distance(x).max(KINK)
     }
 
     /// Distance from the kink of a Laplace density in units of its scale; infinite for all others.
-    fn from_kink(&self, x: f64) -> f64 {
+    fn kink_distance(&self, x: f64) -> f64 {
         match self.distribution {
             Distribution::Laplace { location, scale } => ((self.scale.scale(x) - location) / scale).abs(),
             _ => f64::INFINITY,
@@ -252,7 +252,7 @@ impl Priors {
     /// Whether estimated parameter `place` lies at the kink of a Laplace density: there the posterior has no second derivative, and a
     /// standard error from differences of its gradient means nothing.
     pub fn at_kink(&self, place: usize, natural: &[f64]) -> bool {
-        self.terms.iter().any(|t| t.place == place && t.prior.from_kink(natural[t.row]) < AT_KINK)
+        self.terms.iter().any(|t| t.place == place && t.prior.kink_distance(natural[t.row]) < AT_KINK)
     }
 
     /// Adds the negative log densities to an objective and their derivatives to what it has of them. To the approximate Hessian go
