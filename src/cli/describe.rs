@@ -2,7 +2,8 @@
 
 use super::Status;
 use super::load::{Loaded, load};
-use crate::petab::{DataKind, NoiseDistribution, Scale, Transformation};
+use crate::likelihood::prior::{Convention, Priors};
+use crate::petab::{self, DataKind, NoiseDistribution, Parameter, PriorFamily, Problem, Scale, Transformation, Version};
 use indexmap::IndexMap;
 use std::path::PathBuf;
 
@@ -17,7 +18,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Status> {
     let loaded = load(&arguments.problem)?;
     println!("{} · PEtab {}", loaded.problem.name, if loaded.problem.version == crate::petab::Version::V1 { "1" } else { "2" });
-    for (label, text) in description(&loaded) {
+    for (label, text) in description(&loaded, Convention::default()) {
         for (i, line) in text.lines().enumerate() {
             println!("{:<13}{line}", if i == 0 { label.as_str() } else { "" });
         }
@@ -26,7 +27,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
 }
 
 /// The page as (label, text) pairs; the report shows the same.
-pub fn description(loaded: &Loaded) -> Vec<(String, String)> {
+pub fn description(loaded: &Loaded, convention: Convention) -> Vec<(String, String)> {
     let Loaded { problem, model, system } = loaded;
     let mut page = Vec::new();
     let mut add = |label: &str, text: String| page.push((label.to_string(), text));
@@ -115,14 +116,14 @@ pub fn description(loaded: &Loaded) -> Vec<(String, String)> {
             problem.parameters.len() - estimated.len()
         ),
     );
-    add(
-        "objective",
-        if problem.nlme.is_some() {
-            "Laplace approximation of each individual's marginal likelihood; population integrals over fixed nodes".into()
-        } else {
-            "negative log-likelihood".to_string()
-        },
-    );
+    let priors = priors(problem, convention);
+    let objective =
+        if priors.is_some() { "negative log-posterior: negative log-likelihood less the log prior" } else { "negative log-likelihood" };
+    let method = "Laplace approximation of each individual's marginal likelihood; population integrals over fixed nodes";
+    if let Some(text) = priors {
+        add("priors", text);
+    }
+    add("objective", if problem.nlme.is_some() { format!("{objective}\n{method}") } else { objective.to_string() });
     add(
         "solver",
         format!(
@@ -131,6 +132,63 @@ pub fn description(loaded: &Loaded) -> Vec<(String, String)> {
         ),
     );
     page
+}
+
+/// The priors in statistical notation, and what is done with them; `None` without any.
+fn priors(problem: &Problem, convention: Convention) -> Option<String> {
+    let given: Vec<_> = problem
+        .parameters
+        .iter()
+        .filter(|p| p.estimate && p.lower < p.upper)
+        .filter_map(|p| p.prior.as_ref().map(|prior| (p, prior)))
+        .collect();
+    let terms = Priors::new(problem, convention).len();
+    if terms == 0 {
+        return None;
+    }
+    let line = |(parameter, prior): &(&Parameter, &petab::Prior)| {
+        let (name, scale) = match prior.family {
+            PriorFamily::Cauchy => ("Cauchy", Scale::Lin),
+            PriorFamily::ChiSquare => ("ChiSquare", Scale::Lin),
+            PriorFamily::Exponential => ("Exponential", Scale::Lin),
+            PriorFamily::Gamma => ("Gamma", Scale::Lin),
+            PriorFamily::Laplace => ("Laplace", Scale::Lin),
+            PriorFamily::LogLaplace => ("Laplace", Scale::Log),
+            PriorFamily::LogNormal => ("Normal", Scale::Log),
+            PriorFamily::LogUniform => ("LogUniform", Scale::Lin),
+            PriorFamily::Normal => ("Normal", Scale::Lin),
+            PriorFamily::Rayleigh => ("Rayleigh", Scale::Lin),
+            PriorFamily::Uniform => ("Uniform", Scale::Lin),
+            PriorFamily::ScaleLaplace => ("Laplace", parameter.scale),
+            PriorFamily::ScaleNormal => ("Normal", parameter.scale),
+            PriorFamily::ScaleUniform => ("Uniform", parameter.scale),
+        };
+        let subject = match scale {
+            Scale::Lin => parameter.id.clone(),
+            Scale::Log => format!("log({})", parameter.id),
+            Scale::Log10 => format!("log10({})", parameter.id),
+        };
+        let numbers: Vec<String> = prior.parameters.iter().map(f64::to_string).collect();
+        format!("{subject} ~ {name}({})", numbers.join(", "))
+    };
+    let mut lines: Vec<String> = given.iter().take(12).map(line).collect();
+    if given.len() > lines.len() {
+        lines.push(format!("... and {} more", given.len() - lines.len()));
+    }
+    let uniform = terms.saturating_sub(given.len());
+    if uniform > 0 {
+        lines.push(format!("uniform between the bounds: the {uniform} other estimated parameters with finite bounds"));
+    }
+    lines.push(
+        match (problem.version, convention) {
+            (Version::V2, _) => "densities of the parameters, truncated to their bounds",
+            (_, Convention::OwnScale) => "densities on the scale the prior is given for, not truncated (convention own-scale)",
+            (_, Convention::Linear) => "densities of the parameters, truncated to their bounds (convention linear)",
+            (_, Convention::LinearUntruncated) => "densities of the parameters, not truncated (convention linear-untruncated)",
+        }
+        .to_string(),
+    );
+    Some(lines.join("\n"))
 }
 
 fn kind_name(kind: &DataKind) -> &'static str {

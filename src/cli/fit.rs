@@ -3,13 +3,14 @@
 use super::evaluate::objective;
 use super::load::{Loaded, load};
 use super::progress::Progress;
-use super::{SolverArguments, Status, describe, fail, series};
+use super::{PriorConvention, SolverArguments, Status, describe, fail, series};
 use crate::estimate::multistart::{MultistartOptions, multistart};
 use crate::estimate::trust_region;
 use crate::estimate::uncertainty::{Uncertainty, uncertainty};
 use crate::estimate::{Fit, Start};
 use crate::likelihood::Objective;
 use crate::likelihood::population::ImportanceSummary;
+use crate::likelihood::prior::Convention;
 use crate::likelihood::problem::{ProblemObjective, Summary};
 use crate::petab::{self, Transformation};
 use crate::report::{self, CellRow, ObjectiveSummary, ParameterRow, RandomEffectRow, RunInfo, RunResults};
@@ -27,7 +28,7 @@ pub struct Arguments {
     /// Run directory; it must not exist (default: NAME-fit-001 and so on here)
     #[arg(short = 'o', long)]
     out: Option<PathBuf>,
-    /// Number of starting points (Latin hypercube between the bounds)
+    /// Number of starting points (Latin hypercube between the bounds, or over the problem's priors for them)
     #[arg(long, default_value_t = 50)]
     starts: usize,
     /// Seed of the starting points
@@ -51,6 +52,9 @@ pub struct Arguments {
     /// No progress
     #[arg(short, long)]
     quiet: bool,
+    /// What the objective priors of a PEtab 1 problem mean
+    #[arg(long, value_enum, default_value = "own-scale")]
+    prior_convention: PriorConvention,
     #[command(flatten)]
     solver: SolverArguments,
 }
@@ -67,7 +71,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
     if directory.exists() {
         return Err(fail(Status::Files, format_args!("{} exists already; a run directory is never overwritten", directory.display())));
     }
-    let objective = objective(&loaded, arguments.solver.options())?;
+    let objective = objective(&loaded, arguments.solver.options())?.with_convention(&loaded.problem, arguments.prior_convention.into());
     if objective.parameters().is_empty() {
         return Err(fail(Status::Input, "the problem has no parameter to estimate"));
     }
@@ -83,7 +87,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
             ..trust_region::Options::default()
         },
     };
-    let progress = Progress::new(arguments.starts, arguments.quiet);
+    let minimised = if objective.priors().is_empty() { "-log L" } else { "-log posterior" };
+    let progress = Progress::new(arguments.starts, minimised, arguments.quiet);
     let fit = multistart(&objective, &options, &|start: &Start| progress.finished(start), &stop);
     progress.done();
     let interrupted = stop.load(Ordering::Relaxed);
@@ -130,6 +135,13 @@ impl AtBest {
                 Ok(u) => {
                     if u.covariance.is_none() {
                         warnings.push("the observed information is singular or not positive definite: no standard errors".to_string());
+                    }
+                    let parameters = objective.parameters().iter().enumerate();
+                    let kinks: Vec<&str> =
+                        parameters.filter(|(k, _)| objective.priors().at_kink(*k, &natural)).map(|(_, p)| p.id.as_str()).collect();
+                    if !kinks.is_empty() {
+                        let names = kinks.join(", ");
+                        warnings.push(format!("at the peak of its Laplace prior, so held fixed and without standard error: {names}"));
                     }
                     errors = Some(u);
                 }
@@ -182,10 +194,11 @@ fn results(
             .collect(),
         options: json!({"starts": arguments.starts, "seed": arguments.seed, "nominal": arguments.nominal, "max_iterations": arguments.max_iterations,
             "time": arguments.time, "importance": arguments.importance, "uncertainty": !arguments.no_uncertainty,
+            "prior_convention": format!("{:?}", Convention::from(arguments.prior_convention)),
             "rtol": solver.rtol, "atol": solver.atol, "sensitivity_factor": solver.sensitivity_factor, "max_steps": solver.max_steps}),
         seconds,
         warnings: at_best.map(|b| b.warnings.clone()).unwrap_or_default(),
-        description: describe::description(loaded),
+        description: describe::description(loaded, arguments.prior_convention.into()),
     };
     let counts = objective.counts();
     let health = vec![
@@ -237,15 +250,21 @@ fn objective_summary(loaded: &Loaded, objective: &ProblemObjective, best: &AtBes
     let n_parameters = objective.parameters().len();
     let n_data = loaded.problem.measurements.len();
     let laplace = best.summary.terms.iter().find(|(k, _)| *k == "trajectory").map_or(0.0, |(_, v)| *v);
+    // Without the priors, which are not data.
+    let nll = -best.summary.llh;
     let (minus2ll, error, method) = match &best.importance {
-        Some(i) => (2.0 * (best.summary.nllh - laplace + i.value), Some(2.0 * i.standard_error), "importance sampling"),
-        None if individuals > 0 => (2.0 * best.summary.nllh, None, "Laplace"),
-        None => (2.0 * best.summary.nllh, None, "exact"),
+        Some(i) => (2.0 * (nll - laplace + i.value), Some(2.0 * i.standard_error), "importance sampling"),
+        None if individuals > 0 => (2.0 * nll, None, "Laplace"),
+        None => (2.0 * nll, None, "exact"),
     };
+    let log_prior = (!objective.priors().is_empty()).then(|| best.summary.log_prior.iter().map(|(_, v)| v).sum::<f64>());
+    let terms = best.summary.terms.iter().map(|(kind, value)| (kind.to_string(), *value));
     let (bic_n, bic_unit) = if individuals > 0 { (individuals, "cells") } else { (n_data, "measurements") };
     ObjectiveSummary {
         nllh: best.summary.nllh,
-        terms: best.summary.terms.iter().map(|(kind, value)| (kind.to_string(), *value)).collect(),
+        llh: best.summary.llh,
+        log_prior,
+        terms: terms.chain(log_prior.map(|v| ("prior".to_string(), -v))).collect(),
         n_parameters,
         n_data,
         n_individuals: individuals,
@@ -262,6 +281,8 @@ fn objective_summary(loaded: &Loaded, objective: &ProblemObjective, best: &AtBes
 fn no_objective() -> ObjectiveSummary {
     ObjectiveSummary {
         nllh: f64::NAN,
+        llh: f64::NAN,
+        log_prior: None,
         terms: Vec::new(),
         n_parameters: 0,
         n_data: 0,
@@ -282,7 +303,8 @@ fn parameter_rows(objective: &ProblemObjective, best: &AtBest) -> Vec<ParameterR
     (objective.parameters().iter().enumerate())
         .map(|(k, p)| {
             let natural = p.scale.unscale(best.x[k]);
-            let scaled_error = best.uncertainty.as_ref().and_then(|u| u.standard_error(k));
+            let scaled_error =
+                best.uncertainty.as_ref().and_then(|u| u.standard_error(k)).filter(|_| !objective.priors().at_kink(k, &best.natural));
             // The delta method carries the standard error to the natural scale; the interval is mapped itself.
             let standard_error = scaled_error.map(|se| se * p.scale.derivative(natural).abs());
             ParameterRow {

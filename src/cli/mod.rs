@@ -29,6 +29,7 @@ mod series;
 mod simulate;
 mod time_course;
 
+use crate::likelihood::prior::Convention;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -93,6 +94,27 @@ pub enum Format {
     Concise,
     /// JSON
     Json,
+}
+
+/// What the objective priors of PEtab 1 mean; PEtab 2 leaves no choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum PriorConvention {
+    /// Densities of parameterScale... priors on the parameter's scale, all others of the parameter; not truncated
+    OwnScale,
+    /// Densities of the parameter, truncated to its bounds
+    Linear,
+    /// Densities of the parameter, not truncated
+    LinearUntruncated,
+}
+
+impl From<PriorConvention> for Convention {
+    fn from(convention: PriorConvention) -> Self {
+        match convention {
+            PriorConvention::OwnScale => Convention::OwnScale,
+            PriorConvention::Linear => Convention::Linear,
+            PriorConvention::LinearUntruncated => Convention::LinearUntruncated,
+        }
+    }
 }
 
 /// Options shared by the commands that simulate.

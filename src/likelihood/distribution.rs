@@ -2,8 +2,7 @@
 //! quantiles of truncated distributions.
 
 use crate::random::normal_quantile;
-use statrs::function::erf::erfc;
-use statrs::function::gamma::ln_gamma;
+use libm::{erfc, lgamma};
 use std::f64::consts::{FRAC_1_PI, LN_2, PI, SQRT_2};
 
 /// 1/2 log(2 pi).
@@ -80,7 +79,7 @@ impl Distribution {
             Gamma { shape, scale } => {
                 let k = shape - 1.0;
                 let z = x / scale;
-                [k * z.ln() - z - ln_gamma(shape) - scale.ln(), k / x - 1.0 / scale, -k / (x * x)]
+                [k * z.ln() - z - lgamma(shape) - scale.ln(), k / x - 1.0 / scale, -k / (x * x)]
             }
             Rayleigh { scale } => {
                 let z = x / scale;
@@ -265,7 +264,7 @@ fn cauchy_log_lower(z: f64) -> f64 {
 /// Logarithms of the regularised incomplete gamma functions P(a, x) and Q(a, x), 0 < x < inf: the power series for small x
 /// (Abramowitz & Stegun 6.5.29), else Legendre's continued fraction (6.5.31) by the method of Lentz.
 fn gamma_log_tails(a: f64, x: f64) -> (f64, f64) {
-    let factor = a * x.ln() - x - ln_gamma(a);
+    let factor = a * x.ln() - x - lgamma(a);
     if x < a + 1.0 {
         let (mut term, mut sum, mut n) = (1.0, 1.0, a);
         while term > 1e-17 * sum {

@@ -36,6 +36,12 @@ pub enum Convention {
 /// of logarithms.
 const ROUNDING: f64 = 1e-12;
 
+/// Distance from the kink of a Laplace density, in units of its scale, below which the curvature of [`Prior::curvature`] grows no more.
+const KINK: f64 = 1e-6;
+
+/// The same distance, below which an estimate counts as lying at the kink: differences of the gradient reach across it.
+const AT_KINK: f64 = 1e-3;
+
 /// The prior distribution of one parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prior {
@@ -107,15 +113,7 @@ impl Prior {
         let (support_low, support_high) = self.distribution.support();
         let u = self.scale.scale(x).clamp(support_low, support_high);
         let [value, first, second] = self.distribution.log_density(u);
-        // Derivatives of u, the parameter on the distribution's scale, by the parameter on the scale of the result.
-        let (du, ddu) = match (logarithm(self.scale), logarithm(by)) {
-            (None, _) => {
-                let direction = scale_direction(0, by, x);
-                (direction.first, direction.second)
-            }
-            (Some(base), None) => (1.0 / (x * base), -1.0 / (x * x * base)),
-            (Some(base), Some(base_by)) => (base_by / base, 0.0),
-        };
+        let (du, ddu) = self.slope(x, by);
         let mut result = [value - self.log_mass, first * du, second * du * du + first * ddu];
         if let (true, Some(base)) = (self.of_parameter, logarithm(self.scale)) {
             result[0] -= (x * base).ln();
@@ -128,6 +126,35 @@ impl Prior {
             }
         }
         result
+    }
+
+    /// Curvature of the negative log density for an approximate Hessian: the second derivative where it is positive. A Laplace density has
+    /// none but its kink, which Newton steps without curvature jump over again and again; it gets that of the parabola that touches
+    /// |z| at the point and lies above it elsewhere (Hunter & Li 2005), whose minimum is the kink.
+    fn curvature(&self, x: f64, by: Scale) -> f64 {
+        let curvature = (-self.log_density(x, by)[2]).max(0.0);
+        let Distribution::Laplace { scale, .. } = self.distribution else { return curvature };
+        curvature + (self.slope(x, by).0 / scale).powi(2) / self.kink_distance(x).max(KINK)
+    }
+
+    /// Distance from the kink of a Laplace density in units of its scale; infinite for all others.
+    fn kink_distance(&self, x: f64) -> f64 {
+        match self.distribution {
+            Distribution::Laplace { location, scale } => ((self.scale.scale(x) - location) / scale).abs(),
+            _ => f64::INFINITY,
+        }
+    }
+
+    /// First and second derivative of the parameter on the distribution's scale by the parameter on the scale `by`.
+    fn slope(&self, x: f64, by: Scale) -> (f64, f64) {
+        match (logarithm(self.scale), logarithm(by)) {
+            (None, _) => {
+                let direction = scale_direction(0, by, x);
+                (direction.first, direction.second)
+            }
+            (Some(base), None) => (1.0 / (x * base), -1.0 / (x * x * base)),
+            (Some(base), Some(base_by)) => (base_by / base, 0.0),
+        }
     }
 
     /// Quantile `u` (0 < u < 1) on the natural scale; of the truncated distribution where it is truncated.
@@ -207,6 +234,11 @@ impl Priors {
         Priors { terms: terms.collect() }
     }
 
+    /// Number of parameters with a term.
+    pub fn len(&self) -> usize {
+        self.terms.len()
+    }
+
     /// Whether no parameter has a term.
     pub fn is_empty(&self) -> bool {
         self.terms.is_empty()
@@ -217,13 +249,19 @@ impl Priors {
         self.terms.iter().map(|t| (t.id.clone(), t.prior.log_density(natural[t.row], t.scale)[0])).collect()
     }
 
-    /// Adds the negative log densities to an objective and their derivatives to what it has of them. To the approximate Hessian go the
-    /// positive second derivatives only, so that it stays positive semidefinite.
+    /// Whether estimated parameter `place` lies at the kink of a Laplace density: there the posterior has no second derivative, and a
+    /// standard error from differences of its gradient means nothing.
+    pub fn at_kink(&self, place: usize, natural: &[f64]) -> bool {
+        self.terms.iter().any(|t| t.place == place && t.prior.kink_distance(natural[t.row]) < AT_KINK)
+    }
+
+    /// Adds the negative log densities to an objective and their derivatives to what it has of them. To the approximate Hessian go
+    /// curvatures that are not negative, so that it stays positive semidefinite.
     ///
     /// Fails where a density is zero or infinite.
     pub fn add(&self, natural: &[f64], evaluation: &mut Evaluation) -> Result<(), EvaluationError> {
         for t in &self.terms {
-            let [value, first, second] = t.prior.log_density(natural[t.row], t.scale);
+            let [value, first, _] = t.prior.log_density(natural[t.row], t.scale);
             if !value.is_finite() {
                 return Err(EvaluationError::Prior { parameter: t.id.clone(), value: natural[t.row] });
             }
@@ -232,7 +270,7 @@ impl Priors {
                 *g -= first;
             }
             if let Some(f) = evaluation.fisher.as_mut().and_then(|f: &mut DMatrix<f64>| f.get_mut((t.place, t.place))) {
-                *f += (-second).max(0.0);
+                *f += t.prior.curvature(natural[t.row], t.scale);
             }
         }
         Ok(())

@@ -83,7 +83,7 @@ pub fn read([family_cell, values]: [Cell; 2], version: Version, parameter: &Para
     if parameter.estimate && parameter.lower < parameter.upper && low.max(parameter.lower) >= high.min(parameter.upper) {
         d.push(
             Diagnostic::error("P0128", format!("the prior of `{}` excludes all values between its bounds", parameter.id))
-                .at(&values.span(), format!("not zero from {} to {}", show(low), show(high)))
+                .at(&values.span(), format!("its density is positive from {} to {} only", show(low), show(high)))
                 .help(format!("the bounds are {} and {}", show(parameter.lower), show(parameter.upper))),
         );
         return None;
