@@ -11,6 +11,7 @@ use super::system::System;
 use crate::jit::Kernel;
 use crate::model::CompiledModel;
 use crate::model::compiled::PeriodChange;
+use crate::model::conservation::Conservation;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use sundials_sys as flags;
@@ -145,9 +146,9 @@ pub struct Trajectory {
     pub executions: Vec<Execution>,
     /// Values of the triggers in the end.
     pub triggers: Vec<bool>,
-    /// Of the steady state at infinity, if there is one: the time at which it was found, and whether it is isolated and nothing happened
-    /// on the way, so that [`Simulator::backward`] can go through it.
-    pub steady: Option<(f64, bool)>,
+    /// Of the steady state at infinity, if there is one, the time at which it was found and, where it is isolated and nothing happened on the
+    /// way, the conserved quantities: then [`Simulator::backward`] can go through it.
+    pub steady: Option<(f64, Option<Vec<Conservation>>)>,
 }
 
 impl Trajectory {
@@ -285,12 +286,12 @@ impl Simulator {
         let refused = || SimulationError::Unsupported {
             what: "an adjoint derivative through a steady state that is not isolated, or with events on the way,".into(),
         };
-        let Some((time, true)) = trajectory.steady else { return Err(refused()) };
+        let Some((time, Some(laws))) = &trajectory.steady else { return Err(refused()) };
         let mut integrator = self.take_integrator(0, 0)?;
         let system = integrator.parts().0;
         system.parameters.copy_from_slice(&trajectory.parameters[trajectory.segment[i]]);
         let x: Vec<f64> = trajectory.block(i).iter().step_by(trajectory.columns).copied().collect();
-        let result = steady_state::backward(system, time, &x, &z[..nx]);
+        let result = steady_state::backward(system, *time, &x, laws, &z[..nx]);
         self.integrators.push(integrator);
         let (before, by_parameters) = result.ok_or_else(refused)?;
         z[..nx].copy_from_slice(&before);
@@ -367,12 +368,12 @@ impl Simulator {
             self.counts.add(&lone.take_counts());
             self.integrators.push(lone);
             let limit = limit?;
-            if limit.found == Some(Found::Isolated) && way.executions.is_empty() {
+            if let (Some(Found::Isolated(laws)), true) = (&limit.found, way.executions.is_empty()) {
                 let (system, y) = integrator.parts();
                 y.iter_mut().step_by(stride).zip(&limit_states).for_each(|(y, x)| *y = *x);
                 system.parameters.copy_from_slice(&limit_parameters);
-                if steady_state::differentiate(system, limit.time, y) {
-                    self.trajectory.steady = Some((limit.time, true));
+                if steady_state::differentiate(system, limit.time, y, laws) {
+                    self.trajectory.steady = Some((limit.time, Some(laws.clone())));
                     run::write_steady_state(system, y, &mut self.trajectory, &mut self.spare);
                     return Ok(limit);
                 }
@@ -383,10 +384,14 @@ impl Simulator {
         system.start(&all, y);
         let limit = run::run(integrator, &mut way, &mut self.spare, &all, &self.options, Goal::SteadyState, &self.now, None)?;
         let (system, y) = integrator.parts();
-        if limit.found == Some(Found::Isolated) && !steady_state::differentiate(system, limit.time, y) {
-            return Err(SimulationError::NonFinite { time: limit.time, what: "a derivative of the steady state".into() });
+        let mut laws = None;
+        if let Some(Found::Isolated(found)) = &limit.found {
+            if !steady_state::differentiate(system, limit.time, y, found) {
+                return Err(SimulationError::NonFinite { time: limit.time, what: "a derivative of the steady state".into() });
+            }
+            laws = Some(found.clone()).filter(|_| way.executions.is_empty());
         }
-        self.trajectory.steady = Some((limit.time, limit.found == Some(Found::Isolated) && way.executions.is_empty()));
+        self.trajectory.steady = Some((limit.time, laws));
         self.trajectory.executions.append(&mut way.executions);
         run::write_steady_state(system, y, &mut self.trajectory, &mut self.spare);
         Ok(limit)
