@@ -1,6 +1,6 @@
 //! The objective of an ordinary PEtab problem: every row belongs to the typical individual.
 
-use super::adjoint::Method;
+use super::adjoint::{self, Choice, Method, Request};
 use super::noise::density;
 use super::parameters::ParameterMap;
 use super::simulated::{Derivatives, Pool, Rows, Simulated, Worker, failure};
@@ -60,9 +60,17 @@ impl FixedEffects {
         &self.experiments
     }
 
-    /// Chooses how gradients are computed. With adjoint sensitivities there is no Fisher information.
-    pub fn set_method(&mut self, method: Method) {
-        self.method = method;
+    /// Chooses how gradients are computed, with the adjoint method where it was asked for or where by estimate it is more than
+    /// `advantage` times cheaper. With adjoint sensitivities there is no Fisher information.
+    pub fn choose_method(&mut self, request: Request, advantage: f64) -> Choice {
+        let columns = |rows: &Rows| {
+            let reaches = |k: &usize| rows.reaching_states.binary_search(&self.map.theta(*k)).is_ok();
+            (0..self.map.estimated().len()).filter(reaches).count()
+        };
+        let simulations: Vec<_> = self.experiments.iter().map(|rows| (columns(rows), rows.times.len())).collect();
+        let choice = adjoint::choose(request, advantage, self.pool.model(), &simulations);
+        self.method = choice.method;
+        choice
     }
 
     fn simulate(
