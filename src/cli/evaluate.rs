@@ -2,6 +2,7 @@
 
 use super::load::{Loaded, load};
 use super::{PriorConvention, SolverArguments, Status, cannot_write, fail};
+use crate::likelihood::adjoint::Request;
 use crate::likelihood::individual::Curvature;
 use crate::likelihood::population::PopulationOptions;
 use crate::likelihood::problem::ProblemObjective;
@@ -16,12 +17,25 @@ use std::time::Instant;
 /// How the gradient is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Gradient {
+    /// The cheaper of the two by estimate
+    Auto,
     /// Forward sensitivities
     Forward,
     /// Adjoint sensitivities
     Adjoint,
     /// No gradient
     None,
+}
+
+impl Gradient {
+    fn request(self) -> Option<Request> {
+        match self {
+            Gradient::Auto => Some(Request::Auto),
+            Gradient::Forward => Some(Request::Forward),
+            Gradient::Adjoint => Some(Request::Adjoint),
+            Gradient::None => None,
+        }
+    }
 }
 
 /// Arguments of `evaluate`.
@@ -91,10 +105,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
         );
     }
     let begin = Instant::now();
-    if arguments.gradient != Gradient::None {
-        if arguments.gradient == Gradient::Adjoint {
-            objective.set_method(crate::likelihood::adjoint::Method::Adjoint);
+    if let Some(request) = arguments.gradient.request() {
+        let choice = objective.choose_method(request, 1.0);
+        if request == Request::Auto {
+            eprintln!("{}", choice.reason);
         }
+        result.insert("gradient_method".into(), json!({"method": choice.method.name(), "reason": choice.reason}));
         let x = objective.map().scaled(&natural);
         let evaluation = objective.evaluate(&x, Order::Gradient, &mut objective.memory()).map_err(numerics)?;
         let (mut gradient, mut scales) = (Map::new(), Map::new());

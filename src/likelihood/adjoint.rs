@@ -1,16 +1,118 @@
-//! The gradient of a function of simulated rows by adjoint sensitivities: no array here is as long as parameters times directions.
+//! The gradient of a function of simulated rows by adjoint sensitivities, and the choice between them and forward ones. No array here is as
+//! long as parameters times directions.
 
 use super::simulated::{Derivatives, Equilibrium, Rows, Simulated, Start, Worker, first_derivatives, observe};
+use crate::model::CompiledModel;
 use crate::ode::{Input, SimulationError, Weights};
 
 /// How a gradient is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// Forward sensitivities, with Fisher information.
-    #[default]
     Forward,
     /// Adjoint sensitivities, without.
     Adjoint,
+}
+
+impl Method {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Forward => "forward",
+            Method::Adjoint => "adjoint",
+        }
+    }
+}
+
+/// What the user wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// What costs less by estimate.
+    Auto,
+    /// Forward sensitivities.
+    Forward,
+    /// Adjoint sensitivities.
+    Adjoint,
+}
+
+/// A method and why it is taken.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// The method.
+    pub method: Method,
+    /// One line.
+    pub reason: String,
+}
+
+/// Chooses the method for a problem with these `simulations` (columns, output times); see
+/// [`FixedEffects::choose_method`](super::fixed::FixedEffects::choose_method).
+pub fn choose(request: Request, advantage: f64, model: &CompiledModel, simulations: &[(usize, usize)]) -> Choice {
+    let (nx, count) = (model.states.len(), simulations.len().max(1));
+    let [forward, adjoint] = costs(model, simulations).map(|seconds| 1e3 * seconds);
+    let wanted = match request {
+        Request::Forward => Method::Forward,
+        Request::Adjoint => Method::Adjoint,
+        Request::Auto if adjoint * advantage < forward => Method::Adjoint,
+        Request::Auto => Method::Forward,
+    };
+    let columns = simulations.iter().map(|s| s.0).sum::<usize>() as f64 / count as f64;
+    let times = simulations.iter().map(|s| s.1).sum::<usize>() as f64 / count as f64;
+    let why = match request {
+        Request::Auto if advantage > 1.0 => {
+            format!("adjoint is taken where it is {advantage} times cheaper, since it has no Fisher information")
+        }
+        Request::Auto => "the cheaper one is taken".into(),
+        _ => "as asked for".into(),
+    };
+    let reason = format!(
+        "gradient: {} sensitivities ({} simulations of {nx} states with {columns:.0} columns and {times:.0} output times each: estimated {forward:.1} ms forward, {adjoint:.1} ms adjoint; {why})",
+        wanted.name(),
+        simulations.len(),
+    );
+    Choice { method: wanted, reason }
+}
+
+/// Estimated seconds for the forward and for the adjoint gradient on one core.
+///
+/// The constants are nanoseconds per unit of work, and numbers of steps, fitted to the benchmark problems Alkan, Bachmann, Borghans, Chen,
+/// Fujita, Lucarelli, SalazarCavazos, Smith and Sneyd at default tolerances. Only the ratio of the two is meant to be right, to a factor of 2.
+fn costs(model: &CompiledModel, simulations: &[(usize, usize)]) -> [f64; 2] {
+    let n = model.states.len() as f64;
+    let (jacobian, by_parameters) = (model.rhs.dx.rows.len() as f64, model.rhs.dp.rows.len() as f64);
+    let (fill, elimination) = factor_sizes(model.states.len(), &model.rhs.dx.rows, &model.rhs.dx.columns);
+    let factorisation = 0.3 * elimination + n * n;
+    let solution = jacobian + fill + 10.0 * n;
+    let plain = 300.0 + 1.0 * solution + 10.0 * n + 0.2 * factorisation;
+    let back = 1000.0 + factorisation + 3.0 * (2.0 * jacobian + 2.0 * by_parameters + 6.0 * n) + 5.0 * (2.0 * jacobian + fill + 5.0 * n);
+    let (steps, first_steps, more_steps) = (1000.0, 400.0, 20.0);
+    let mut total = [0.0; 2];
+    for &(columns, times) in simulations {
+        let columns = columns as f64;
+        // As in `newton.rs`: many columns have new factors at every step.
+        let renewed = if 3.0 * (1.0 + columns) >= n { 1.0 } else { 0.2 };
+        total[0] += steps * (plain + renewed * factorisation + 0.12 * columns * (2.0 * jacobian + 2.0 * fill + 30.0 * n));
+        total[1] += 1.7 * steps * plain + (first_steps + more_steps * times as f64) * back;
+    }
+    total.map(|nanoseconds| 1e-9 * nanoseconds)
+}
+
+/// Nonzeros of the LU factors of I - gamma J without pivoting, and numbers that a row-wise elimination touches.
+fn factor_sizes(n: usize, rows: &[u32], columns: &[u32]) -> (f64, f64) {
+    let words = n.div_ceil(64);
+    let mut pattern = vec![0_u64; n * words];
+    let entries = rows.iter().zip(columns).map(|(i, j)| (*i as usize, *j as usize)).chain((0..n).map(|i| (i, i)));
+    entries.for_each(|(i, j)| pattern[i * words + j / 64] |= 1 << (j % 64));
+    let mut touched = 0;
+    for k in 0..n {
+        let (above, below) = pattern.split_at_mut((k + 1) * words);
+        let pivot = &above[k * words..];
+        for row in below.chunks_exact_mut(words.max(1)).filter(|row| row[k / 64] >> (k % 64) & 1 == 1) {
+            touched += n - k;
+            row[k / 64..].iter_mut().zip(&pivot[k / 64..]).for_each(|(a, b)| *a |= b);
+        }
+    }
+    let fill: u32 = pattern.iter().map(|word| word.count_ones()).sum();
+    (f64::from(fill), touched as f64)
 }
 
 impl Worker {

@@ -1,6 +1,6 @@
 //! The objective of an ordinary PEtab problem: every row belongs to the typical individual.
 
-use super::adjoint::Method;
+use super::adjoint::{self, Choice, Method, Request};
 use super::noise::density;
 use super::parameters::ParameterMap;
 use super::simulated::{Derivatives, Direction, Equilibrium, Pool, Rows, Simulated, Worker, failure, places};
@@ -22,6 +22,8 @@ pub struct FixedEffects {
     equilibrations: Vec<Equilibration>,
     measurements: usize,
     method: Method,
+    /// Whether experiments for which there is no adjoint gradient get a forward one.
+    falls_back: bool,
 }
 
 /// A steady state with which some experiments begin.
@@ -72,7 +74,7 @@ impl FixedEffects {
             shared.reaching_states.dedup();
         }
         let (map, measurements) = (ParameterMap::new(problem), problem.measurements.len());
-        FixedEffects { pool, map, experiments, equilibrations, measurements, method: Method::Forward }
+        FixedEffects { pool, map, experiments, equilibrations, measurements, method: Method::Forward, falls_back: true }
     }
 
     /// The simulations: one entry per experiment that has rows, or several that take the same course.
@@ -80,9 +82,18 @@ impl FixedEffects {
         &self.experiments
     }
 
-    /// Chooses how gradients are computed. With adjoint sensitivities there is no Fisher information.
-    pub fn set_method(&mut self, method: Method) {
-        self.method = method;
+    /// Chooses how gradients are computed, with the adjoint method where it was asked for or where by estimate it is more than
+    /// `advantage` times cheaper. With adjoint sensitivities there is no Fisher information.
+    pub fn choose_method(&mut self, request: Request, advantage: f64) -> Choice {
+        let columns = |rows: &Rows| {
+            let reaches = |k: &usize| rows.reaching_states.binary_search(&self.map.theta(*k)).is_ok();
+            (0..self.map.estimated().len()).filter(reaches).count()
+        };
+        let simulations: Vec<_> = self.experiments.iter().map(|rows| (columns(rows), rows.times.len())).collect();
+        let choice = adjoint::choose(request, advantage, self.pool.model(), &simulations);
+        self.method = choice.method;
+        self.falls_back = request == Request::Auto;
+        choice
     }
 
     fn simulate(
@@ -226,10 +237,14 @@ impl Objective for FixedEffects {
         let equilibria = self.equilibria(&natural, derivatives)?;
         let parts: Vec<Result<ExperimentPart, EvaluationError>> = (self.experiments.par_iter().zip(&equilibria))
             .map(|(rows, equilibrium)| {
-                if adjoint {
-                    self.adjoint_part(rows, &natural, equilibrium.as_deref())
-                } else {
-                    self.forward_part(rows, &natural, order, equilibrium.as_deref())
+                if !adjoint {
+                    return self.forward_part(rows, &natural, order, equilibrium.as_deref());
+                }
+                match self.adjoint_part(rows, &natural, equilibrium.as_deref()) {
+                    Err(EvaluationError::Simulation { source: SimulationError::Unsupported { .. }, .. }) if self.falls_back => {
+                        self.forward_part(rows, &natural, Order::Gradient, None)
+                    }
+                    part => part,
                 }
             })
             .collect();

@@ -1,6 +1,6 @@
 //! The objective of a whole problem: rows of the typical individual plus the population's terms.
 
-use super::adjoint::Method;
+use super::adjoint::{Choice, Request};
 use super::fixed::FixedEffects;
 use super::parameters::ParameterMap;
 use super::population::{self, IndividualSummary, Population, PopulationOptions};
@@ -75,9 +75,10 @@ impl ProblemObjective {
         &self.fixed
     }
 
-    /// Chooses how gradients of the ordinary rows are computed.
-    pub fn set_method(&mut self, method: Method) {
-        self.fixed.set_method(method);
+    /// Chooses how gradients of the ordinary rows are computed, see [`FixedEffects::choose_method`]. The rows of a population
+    /// always have forward sensitivities.
+    pub fn choose_method(&mut self, request: Request, advantage: f64) -> Choice {
+        self.fixed.choose_method(request, advantage)
     }
 
     /// The part of the population.
