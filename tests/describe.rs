@@ -38,7 +38,13 @@ fn describe_says_how_long_things_take() {
     assert!(run.status.success());
     let page = text(&run.stdout);
     let last = page.lines().last().unwrap();
-    assert!(last.starts_with("kernels      ready in ") && last.contains("; one objective ") && last.contains(", with gradient "), "{page}");
+    assert!(
+        page.contains("\ngradient     ")
+            && last.starts_with("kernels      ready in ")
+            && last.contains("; one objective ")
+            && last.contains(", with gradient "),
+        "{page}"
+    );
 }
 
 /// Every line of a table fits a terminal; the status is 0 where no derivative is off.

@@ -28,7 +28,8 @@ struct Problem {
 
 impl Problem {
     fn new(bounds: &[(f64, f64)], function: impl Fn(&[f64]) -> Answer + Sync + 'static) -> Problem {
-        let parameter = |(i, &(lower, upper))| Estimated { id: format!("x{i}"), scale: Scale::Lin, lower, upper, nominal: f64::NAN };
+        let parameter =
+            |(i, &(lower, upper))| Estimated { id: format!("x{i}"), scale: Scale::Lin, lower, upper, nominal: f64::NAN, start: None };
         Problem { parameters: bounds.iter().enumerate().map(parameter).collect(), function: Box::new(function) }
     }
 

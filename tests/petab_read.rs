@@ -248,7 +248,7 @@ fn scales_of_version_2_follow_from_the_bounds() {
     let problem = read_folder(&small_v2());
     assert_eq!(problem.parameters.iter().map(|p| p.scale).collect::<Vec<_>>(), [Log, Lin, Lin, Lin]);
     let prior = problem.parameters[0].prior.as_ref().unwrap();
-    assert_eq!((prior.family.as_str(), &prior.parameters[..]), ("log-normal", &[0.0, 1.0][..]));
+    assert_eq!((prior.family, &prior.parameters[..]), (petab::PriorFamily::LogNormal, &[0.0, 1.0][..]));
     assert_eq!(problem.parameters[0].nominal, None);
 }
 

@@ -160,6 +160,8 @@ fn fixture() -> RunResults {
         },
         objective: ObjectiveSummary {
             nllh: 1204.317,
+            llh: -1204.317,
+            log_prior: None,
             terms: vec![("trajectories".to_owned(), 1100.2), ("bulk".to_owned(), 104.117)],
             n_parameters: 6,
             n_data: 2257,
@@ -490,4 +492,28 @@ fn page_of_broken_numbers() {
     results.objective.bic = f64::INFINITY;
     page(&results);
     assert!(summary_text(&results).contains("NaN"));
+}
+
+/// In a problem with priors, likelihood and posterior are told apart.
+#[test]
+fn likelihood_and_posterior() {
+    let mut results = fixture();
+    results.objective.nllh = 1208.77;
+    results.objective.log_prior = Some(-4.453);
+    results.objective.terms.push(("prior".to_owned(), 4.453));
+    let text = summary_text(&results);
+    let lines: Vec<&str> = text.lines().take(3).collect();
+    assert!(lines[0].starts_with("best −log posterior 1208.770 · found by"), "{}", lines[0]);
+    assert_eq!(lines[1], "−log L 1204.317 · −log prior 4.453 · AIC and BIC take the likelihood there");
+    assert!(lines[2].starts_with("AIC 2420.63 · BIC 2423.54"), "{}", lines[2]);
+    let html = page(&results);
+    for wanted in
+        ["The best −log posterior is 1208.770", "Where −log posterior comes from", "−log posterior above the best", "<dt>−log prior</dt>"]
+    {
+        assert!(html.contains(wanted), "{wanted}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    write_run(&folder.path().join("run"), &results).unwrap();
+    let summary: serde_json::Value = serde_json::from_str(&fs::read_to_string(folder.path().join("run/summary.json")).unwrap()).unwrap();
+    assert_eq!((&summary["nllh"], &summary["llh"], &summary["log_prior"]), (&1208.77.into(), &(-1204.317).into(), &(-4.453).into()));
 }

@@ -2,9 +2,9 @@
 
 use super::load::{read, show};
 use super::{Format, Status, cannot_write, fail};
-use crate::diag::Diagnostics;
+use crate::diag::{Diagnostic, Diagnostics};
 use crate::expr::AstKind;
-use crate::petab::convert::{ModelFacts, to_version_2};
+use crate::petab::convert::{Converted, ModelFacts, to_version_2};
 use crate::sbml::Model;
 use std::path::PathBuf;
 
@@ -26,9 +26,16 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
     }
     let mut diagnostics = Diagnostics::new();
     let loaded = read(&arguments.problem, &mut diagnostics);
-    let files = loaded.as_ref().and_then(|l| to_version_2(&l.problem, &facts(&l.model), "model.xml", &mut diagnostics));
+    let converted = loaded.as_ref().and_then(|l| to_version_2(&l.problem, &facts(&l.model), "model.xml", &mut diagnostics));
+    if let Some(place) = converted.as_ref().and_then(|c| c.first_prior.as_ref()) {
+        diagnostics.push(
+            Diagnostic::warning("F0008", "priors of version 2 are densities of the parameter itself, within its bounds")
+                .at(place, "the likelihood stays the same; the posterior changes by constants and, on logarithmic scales, by the Jacobian")
+                .help("version 2 also gives the other estimated parameters a uniform prior within their bounds"),
+        );
+    }
     show(&diagnostics, Format::Full);
-    let (Some(loaded), Some(mut files)) = (loaded, files) else { return Err(super::load::status_of(&diagnostics)) };
+    let (Some(loaded), Some(Converted { mut files, .. })) = (loaded, converted) else { return Err(super::load::status_of(&diagnostics)) };
     files.push(("model.xml".to_string(), loaded.problem.model.text().to_string()));
     std::fs::create_dir_all(directory).map_err(|e| cannot_write(directory, &e))?;
     for (name, text) in &files {

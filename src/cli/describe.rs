@@ -3,9 +3,11 @@
 use super::load::{Loaded, load};
 use super::output::print;
 use super::{Status, evaluate};
+use crate::likelihood::adjoint::Request;
+use crate::likelihood::prior::{Convention, Priors};
 use crate::likelihood::problem::ProblemObjective;
 use crate::likelihood::{Objective, Order};
-use crate::petab::{DataKind, Experiment, Nlme, NoiseDistribution, Problem, Scale, Transformation, Version};
+use crate::petab::{self, DataKind, Experiment, Nlme, NoiseDistribution, Parameter, PriorFamily, Problem, Scale, Transformation, Version};
 use crate::report::number::{general, objective as likelihood};
 use indexmap::IndexMap;
 use std::path::PathBuf;
@@ -22,7 +24,15 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Status> {
     let loaded = load(&arguments.problem)?;
     print(&page(&loaded))?;
-    print(&lines("kernels", &kernels(&loaded)?))
+    let begin = Instant::now();
+    let mut objective = evaluate::objective(&loaded, crate::ode::Options::default())?;
+    let ready = duration(begin);
+    let mut gradient = objective.choose_method(Request::Auto, 1.0).reason;
+    if ProblemObjective::needs_second_order(&loaded.problem) {
+        gradient += "\nindividuals: forward sensitivities of first and second order";
+    }
+    print(&lines("gradient", &gradient))?;
+    print(&lines("kernels", &format!("ready in {ready}; {}", timings(&loaded.problem, &objective))))
 }
 
 /// The page as text, without what differs from machine to machine.
@@ -32,7 +42,7 @@ pub fn page(loaded: &Loaded) -> String {
     let extension = if problem.nlme.is_some() { " + nlme" } else { "" };
     let (level, sbml_version) = model.level_version;
     let title = format!("{} · PEtab {version}{extension} · SBML L{level}V{sbml_version}\n", problem.name);
-    title + &description(loaded).iter().map(|(label, text)| lines(label, text)).collect::<String>()
+    title + &description(loaded, Convention::default()).iter().map(|(label, text)| lines(label, text)).collect::<String>()
 }
 
 fn lines(label: &str, text: &str) -> String {
@@ -40,7 +50,7 @@ fn lines(label: &str, text: &str) -> String {
 }
 
 /// The page as (label, text) pairs; the report shows the same.
-pub fn description(loaded: &Loaded) -> Vec<(String, String)> {
+pub fn description(loaded: &Loaded, convention: Convention) -> Vec<(String, String)> {
     let Loaded { problem, system, .. } = loaded;
     let mut page = Vec::new();
     let mut add = |label: &str, text: String| page.push((label.to_string(), text));
@@ -52,14 +62,14 @@ pub fn description(loaded: &Loaded) -> Vec<(String, String)> {
         add("cells", cells(problem, nlme));
     }
     add("estimate", estimate(problem));
-    add(
-        "objective",
-        if problem.nlme.is_some() {
-            "Laplace approximation of each individual's marginal likelihood; population integrals over fixed nodes".into()
-        } else {
-            "negative log-likelihood".to_string()
-        },
-    );
+    let priors = priors(problem, convention);
+    let objective =
+        if priors.is_some() { "negative log-posterior: negative log-likelihood less the log prior" } else { "negative log-likelihood" };
+    let method = "Laplace approximation of each individual's marginal likelihood; population integrals over fixed nodes";
+    if let Some(text) = priors {
+        add("priors", text);
+    }
+    add("objective", if problem.nlme.is_some() { format!("{objective}\n{method}") } else { objective.to_string() });
     let options = crate::ode::Options::default();
     let states = system.states.len();
     let mut solver = format!("CVODE BDF, dense Jacobian ({states} × {states}), rtol {:e}, atol {:e}", options.rtol, options.atol);
@@ -71,12 +81,6 @@ pub fn description(loaded: &Loaded) -> Vec<(String, String)> {
         }
     }
     add("solver", solver);
-    let order = if ProblemObjective::needs_second_order(problem) {
-        "forward sensitivities of first and second order"
-    } else {
-        "forward sensitivities"
-    };
-    add("gradient", format!("{order}, states and sensitivities in one block"));
     page
 }
 
@@ -232,30 +236,27 @@ fn estimate(problem: &Problem) -> String {
 }
 
 /// How long things take here. Values that cannot be computed are no error: the problem is described all the same.
-fn kernels(loaded: &Loaded) -> Result<String, Status> {
+fn timings(problem: &Problem, objective: &ProblemObjective) -> String {
     // A gradient costs several values, and an answer is expected at once.
     const LONGEST_VALUE: f64 = 1.0;
-    let begin = Instant::now();
-    let objective = evaluate::objective(loaded, crate::ode::Options::default())?;
-    let mut text = format!("ready in {}", duration(begin));
-    let nominal: Vec<f64> = loaded.problem.parameters.iter().map(|p| p.nominal.unwrap_or(f64::NAN)).collect();
+    let nominal: Vec<f64> = problem.parameters.iter().map(|p| p.nominal.unwrap_or(f64::NAN)).collect();
     let x = objective.map().scaled(&nominal);
     if x.iter().any(|v| !v.is_finite()) {
-        return Ok(text + "; not every nominal value is a number on its scale");
+        return "not every nominal value is a number on its scale".to_string();
     }
     let mut memory = objective.memory();
     let begin = Instant::now();
-    match objective.evaluate(&x, Order::Value, &mut memory) {
-        Ok(evaluation) => text += &format!("; one objective {} (nominal: {})", duration(begin), likelihood(evaluation.value, 3)),
-        Err(error) => return Ok(text + &format!("; no objective at the nominal values: {error}")),
-    }
+    let mut text = match objective.evaluate(&x, Order::Value, &mut memory) {
+        Ok(evaluation) => format!("one objective {} (nominal: {})", duration(begin), likelihood(evaluation.value, 3)),
+        Err(error) => return format!("no objective at the nominal values: {error}"),
+    };
     if begin.elapsed().as_secs_f64() < LONGEST_VALUE {
         let begin = Instant::now();
         if objective.evaluate(&x, Order::Gradient, &mut memory).is_ok() {
             text += &format!(", with gradient {}", duration(begin));
         }
     }
-    Ok(text)
+    text
 }
 
 fn duration(begin: Instant) -> String {
@@ -290,6 +291,63 @@ fn listing<'a>(names: impl Iterator<Item = &'a str>, most: usize) -> String {
 fn cut(line: &str) -> String {
     const LONGEST: usize = 120;
     if line.chars().count() <= LONGEST { line.to_string() } else { line.chars().take(LONGEST - 3).collect::<String>() + "..." }
+}
+
+/// The priors in statistical notation, and what is done with them; `None` without any.
+fn priors(problem: &Problem, convention: Convention) -> Option<String> {
+    let given: Vec<_> = problem
+        .parameters
+        .iter()
+        .filter(|p| p.estimate && p.lower < p.upper)
+        .filter_map(|p| p.prior.as_ref().map(|prior| (p, prior)))
+        .collect();
+    let terms = Priors::new(problem, convention).len();
+    if terms == 0 {
+        return None;
+    }
+    let line = |(parameter, prior): &(&Parameter, &petab::Prior)| {
+        let (name, scale) = match prior.family {
+            PriorFamily::Cauchy => ("Cauchy", Scale::Lin),
+            PriorFamily::ChiSquare => ("ChiSquare", Scale::Lin),
+            PriorFamily::Exponential => ("Exponential", Scale::Lin),
+            PriorFamily::Gamma => ("Gamma", Scale::Lin),
+            PriorFamily::Laplace => ("Laplace", Scale::Lin),
+            PriorFamily::LogLaplace => ("Laplace", Scale::Log),
+            PriorFamily::LogNormal => ("Normal", Scale::Log),
+            PriorFamily::LogUniform => ("LogUniform", Scale::Lin),
+            PriorFamily::Normal => ("Normal", Scale::Lin),
+            PriorFamily::Rayleigh => ("Rayleigh", Scale::Lin),
+            PriorFamily::Uniform => ("Uniform", Scale::Lin),
+            PriorFamily::ScaleLaplace => ("Laplace", parameter.scale),
+            PriorFamily::ScaleNormal => ("Normal", parameter.scale),
+            PriorFamily::ScaleUniform => ("Uniform", parameter.scale),
+        };
+        let subject = match scale {
+            Scale::Lin => parameter.id.clone(),
+            Scale::Log => format!("log({})", parameter.id),
+            Scale::Log10 => format!("log10({})", parameter.id),
+        };
+        let numbers: Vec<String> = prior.parameters.iter().map(f64::to_string).collect();
+        format!("{subject} ~ {name}({})", numbers.join(", "))
+    };
+    let mut lines: Vec<String> = given.iter().take(12).map(line).collect();
+    if given.len() > lines.len() {
+        lines.push(format!("... and {} more", given.len() - lines.len()));
+    }
+    let uniform = terms.saturating_sub(given.len());
+    if uniform > 0 {
+        lines.push(format!("uniform between the bounds: the {uniform} other estimated parameters with finite bounds"));
+    }
+    lines.push(
+        match (problem.version, convention) {
+            (Version::V2, _) => "densities of the parameters, truncated to their bounds",
+            (_, Convention::OwnScale) => "densities on the scale the prior is given for, not truncated (convention own-scale)",
+            (_, Convention::Linear) => "densities of the parameters, truncated to their bounds (convention linear)",
+            (_, Convention::LinearUntruncated) => "densities of the parameters, not truncated (convention linear-untruncated)",
+        }
+        .to_string(),
+    );
+    Some(lines.join("\n"))
 }
 
 fn kind_name(kind: &DataKind) -> &'static str {

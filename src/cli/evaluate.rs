@@ -1,7 +1,8 @@
 //! `mixode evaluate`: objective, gradient, terms and simulations at given parameters.
 
 use super::load::{Loaded, load};
-use super::{SolverArguments, Status, cannot_write, fail};
+use super::{PriorConvention, SolverArguments, Status, cannot_write, fail};
+use crate::likelihood::adjoint::Request;
 use crate::likelihood::individual::Curvature;
 use crate::likelihood::population::PopulationOptions;
 use crate::likelihood::problem::ProblemObjective;
@@ -16,10 +17,25 @@ use std::time::Instant;
 /// How the gradient is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Gradient {
+    /// The cheaper of the two by estimate
+    Auto,
     /// Forward sensitivities
     Forward,
+    /// Adjoint sensitivities
+    Adjoint,
     /// No gradient
     None,
+}
+
+impl Gradient {
+    fn request(self) -> Option<Request> {
+        match self {
+            Gradient::Auto => Some(Request::Auto),
+            Gradient::Forward => Some(Request::Forward),
+            Gradient::Adjoint => Some(Request::Adjoint),
+            Gradient::None => None,
+        }
+    }
 }
 
 /// Arguments of `evaluate`.
@@ -42,6 +58,9 @@ pub struct Arguments {
     /// Also compute the individuals' likelihood by importance sampling with this many draws each
     #[arg(long, value_name = "DRAWS")]
     importance: Option<usize>,
+    /// What the objective priors of a PEtab 1 problem mean
+    #[arg(long, value_enum, default_value = "own-scale")]
+    prior_convention: PriorConvention,
     #[command(flatten)]
     solver: SolverArguments,
 }
@@ -54,7 +73,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
     let read_seconds = begin.elapsed().as_secs_f64();
     let natural = natural_parameters(&loaded.problem, arguments.parameters.as_deref())?;
     let begin = Instant::now();
-    let objective = objective(&loaded, arguments.solver.options())?;
+    let mut objective = objective(&loaded, arguments.solver.options())?.with_convention(&loaded.problem, arguments.prior_convention.into());
     let compile_seconds = begin.elapsed().as_secs_f64();
     let numerics = |e: EvaluationError| fail(Status::Numerics, e);
     let begin = Instant::now();
@@ -63,6 +82,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
     let mut result = Map::new();
     result.insert("llh".into(), number(summary.llh));
     result.insert("chi2".into(), number(summary.chi2));
+    result.insert("log_prior".into(), summary.log_prior.iter().map(|(k, v)| (k.clone(), number(*v))).collect::<Map<_, _>>().into());
+    result.insert("unnorm_log_posterior".into(), number(-summary.nllh));
     result.insert("nllh".into(), number(summary.nllh));
     result.insert("terms".into(), summary.terms.iter().map(|(k, v)| (k.to_string(), number(*v))).collect::<Map<_, _>>().into());
     if !summary.individuals.is_empty() {
@@ -84,7 +105,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
         );
     }
     let begin = Instant::now();
-    if arguments.gradient == Gradient::Forward {
+    if let Some(request) = arguments.gradient.request() {
+        let choice = objective.choose_method(request, 1.0);
+        if request == Request::Auto {
+            eprintln!("{}", choice.reason);
+        }
+        result.insert("gradient_method".into(), json!({"method": choice.method.name(), "reason": choice.reason}));
         let x = objective.map().scaled(&natural);
         let evaluation = objective.evaluate(&x, Order::Gradient, &mut objective.memory()).map_err(numerics)?;
         let (mut gradient, mut scales) = (Map::new(), Map::new());
@@ -131,7 +157,7 @@ pub fn number(value: f64) -> Value {
     }
 }
 
-/// Compiles a problem and makes its objective.
+/// Compiles a problem and makes its objective, with the default convention of priors.
 pub fn objective(loaded: &Loaded, options: Options) -> Result<ProblemObjective, Status> {
     let compile = CompileOptions { second: ProblemObjective::needs_second_order(&loaded.problem), ..CompileOptions::default() };
     let model = model::compile(&loaded.system, compile).map_err(|e| fail(Status::Numerics, e))?;

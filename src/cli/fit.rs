@@ -3,13 +3,15 @@
 use super::evaluate::objective;
 use super::load::{Loaded, load};
 use super::progress::Progress;
-use super::{SolverArguments, Status, describe, fail, series};
+use super::{PriorConvention, SolverArguments, Status, describe, fail, series};
 use crate::estimate::multistart::{MultistartOptions, multistart};
 use crate::estimate::trust_region;
 use crate::estimate::uncertainty::{Uncertainty, uncertainty};
 use crate::estimate::{Fit, Start};
 use crate::likelihood::Objective;
+use crate::likelihood::adjoint::{Choice, Request};
 use crate::likelihood::population::ImportanceSummary;
+use crate::likelihood::prior::Convention;
 use crate::likelihood::problem::{ProblemObjective, Summary};
 use crate::petab::{self, Transformation};
 use crate::report::{self, CellRow, ObjectiveSummary, ParameterRow, RandomEffectRow, RunInfo, RunResults};
@@ -19,6 +21,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+/// How gradients are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Gradient {
+    /// Forward, unless adjoint is far cheaper by estimate
+    Auto,
+    /// Forward sensitivities
+    Forward,
+    /// Adjoint sensitivities
+    Adjoint,
+}
+
+impl Gradient {
+    pub(super) fn request(self) -> Request {
+        match self {
+            Gradient::Auto => Request::Auto,
+            Gradient::Forward => Request::Forward,
+            Gradient::Adjoint => Request::Adjoint,
+        }
+    }
+}
+
+/// What adjoint gradients have to gain for `auto` to take them: without Fisher information an optimisation takes several times as many
+/// iterations.
+const ADVANTAGE: f64 = 5.0;
+
 /// Arguments of `fit`.
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -27,7 +54,7 @@ pub struct Arguments {
     /// Run directory; it must not exist (default: NAME-fit-001 and so on here)
     #[arg(short = 'o', long)]
     out: Option<PathBuf>,
-    /// Number of starting points (Latin hypercube between the bounds)
+    /// Number of starting points (Latin hypercube between the bounds, or over the problem's priors for them)
     #[arg(long, default_value_t = 50)]
     starts: usize,
     /// Seed of the starting points
@@ -36,6 +63,9 @@ pub struct Arguments {
     /// The first start begins at the nominal values
     #[arg(long)]
     nominal: bool,
+    /// Gradient of ordinary rows: forward sensitivities give a Fisher information besides, with adjoint ones the curvature is learnt (BFGS)
+    #[arg(long, value_enum, default_value = "auto")]
+    gradient: Gradient,
     /// Stop each start after this many iterations
     #[arg(long, default_value_t = 1000)]
     max_iterations: usize,
@@ -51,6 +81,9 @@ pub struct Arguments {
     /// No progress
     #[arg(short, long)]
     quiet: bool,
+    /// What the objective priors of a PEtab 1 problem mean
+    #[arg(long, value_enum, default_value = "own-scale")]
+    prior_convention: PriorConvention,
     #[command(flatten)]
     solver: SolverArguments,
 }
@@ -67,7 +100,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
     if directory.exists() {
         return Err(fail(Status::Files, format_args!("{} exists already; a run directory is never overwritten", directory.display())));
     }
-    let objective = objective(&loaded, arguments.solver.options())?;
+    let mut objective = objective(&loaded, arguments.solver.options())?.with_convention(&loaded.problem, arguments.prior_convention.into());
+    let choice = objective.choose_method(arguments.gradient.request(), ADVANTAGE);
+    if !arguments.quiet && !objective.fixed().experiments().is_empty() {
+        eprintln!("{}", choice.reason);
+    }
     if objective.parameters().is_empty() {
         return Err(fail(Status::Input, "the problem has no parameter to estimate"));
     }
@@ -83,7 +120,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
             ..trust_region::Options::default()
         },
     };
-    let progress = Progress::new(arguments.starts, arguments.quiet);
+    let minimised = if objective.priors().is_empty() { "-log L" } else { "-log posterior" };
+    let progress = Progress::new(arguments.starts, minimised, arguments.quiet);
     let fit = multistart(&objective, &options, &|start: &Start| progress.finished(start), &stop);
     progress.done();
     let interrupted = stop.load(Ordering::Relaxed);
@@ -92,7 +130,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
         None => None,
         Some(start) => Some(AtBest::new(&objective, start, arguments, interrupted)?),
     };
-    let results = results(arguments, &loaded, &objective, fit, at_best.as_ref(), begin.elapsed().as_secs_f64());
+    let results = results(arguments, &loaded, &objective, &choice, fit, at_best.as_ref(), begin.elapsed().as_secs_f64());
     report::write_run(&directory, &results).map_err(|e| match e.kind() {
         std::io::ErrorKind::AlreadyExists => {
             fail(Status::Files, format_args!("{} exists already; a run directory is never overwritten", directory.display()))
@@ -131,6 +169,13 @@ impl AtBest {
                     if u.covariance.is_none() {
                         warnings.push("the observed information is singular or not positive definite: no standard errors".to_string());
                     }
+                    let parameters = objective.parameters().iter().enumerate();
+                    let kinks: Vec<&str> =
+                        parameters.filter(|(k, _)| objective.priors().at_kink(*k, &natural)).map(|(_, p)| p.id.as_str()).collect();
+                    if !kinks.is_empty() {
+                        let names = kinks.join(", ");
+                        warnings.push(format!("at the peak of its Laplace prior, so held fixed and without standard error: {names}"));
+                    }
                     errors = Some(u);
                 }
                 Err(e) => warnings.push(format!("no standard errors: {e}")),
@@ -163,6 +208,7 @@ fn results(
     arguments: &Arguments,
     loaded: &Loaded,
     objective: &ProblemObjective,
+    choice: &Choice,
     fit: Fit,
     at_best: Option<&AtBest>,
     seconds: f64,
@@ -182,10 +228,12 @@ fn results(
             .collect(),
         options: json!({"starts": arguments.starts, "seed": arguments.seed, "nominal": arguments.nominal, "max_iterations": arguments.max_iterations,
             "time": arguments.time, "importance": arguments.importance, "uncertainty": !arguments.no_uncertainty,
-            "rtol": solver.rtol, "atol": solver.atol, "sensitivity_factor": solver.sensitivity_factor, "max_steps": solver.max_steps}),
+            "prior_convention": format!("{:?}", Convention::from(arguments.prior_convention)),
+            "rtol": solver.rtol, "atol": solver.atol, "sensitivity_factor": solver.sensitivity_factor,
+            "gradient_method": {"method": choice.method.name(), "reason": choice.reason}, "max_steps": solver.max_steps}),
         seconds,
         warnings: at_best.map(|b| b.warnings.clone()).unwrap_or_default(),
-        description: describe::description(loaded),
+        description: describe::description(loaded, arguments.prior_convention.into()),
     };
     let counts = objective.counts();
     let health = vec![
@@ -237,15 +285,21 @@ fn objective_summary(loaded: &Loaded, objective: &ProblemObjective, best: &AtBes
     let n_parameters = objective.parameters().len();
     let n_data = loaded.problem.measurements.len();
     let laplace = best.summary.terms.iter().find(|(k, _)| *k == "trajectory").map_or(0.0, |(_, v)| *v);
+    // Without the priors, which are not data.
+    let nll = -best.summary.llh;
     let (minus2ll, error, method) = match &best.importance {
-        Some(i) => (2.0 * (best.summary.nllh - laplace + i.value), Some(2.0 * i.standard_error), "importance sampling"),
-        None if individuals > 0 => (2.0 * best.summary.nllh, None, "Laplace"),
-        None => (2.0 * best.summary.nllh, None, "exact"),
+        Some(i) => (2.0 * (nll - laplace + i.value), Some(2.0 * i.standard_error), "importance sampling"),
+        None if individuals > 0 => (2.0 * nll, None, "Laplace"),
+        None => (2.0 * nll, None, "exact"),
     };
+    let log_prior = (!objective.priors().is_empty()).then(|| best.summary.log_prior.iter().map(|(_, v)| v).sum::<f64>());
+    let terms = best.summary.terms.iter().map(|(kind, value)| (kind.to_string(), *value));
     let (bic_n, bic_unit) = if individuals > 0 { (individuals, "cells") } else { (n_data, "measurements") };
     ObjectiveSummary {
         nllh: best.summary.nllh,
-        terms: best.summary.terms.iter().map(|(kind, value)| (kind.to_string(), *value)).collect(),
+        llh: best.summary.llh,
+        log_prior,
+        terms: terms.chain(log_prior.map(|v| ("prior".to_string(), -v))).collect(),
         n_parameters,
         n_data,
         n_individuals: individuals,
@@ -262,6 +316,8 @@ fn objective_summary(loaded: &Loaded, objective: &ProblemObjective, best: &AtBes
 fn no_objective() -> ObjectiveSummary {
     ObjectiveSummary {
         nllh: f64::NAN,
+        llh: f64::NAN,
+        log_prior: None,
         terms: Vec::new(),
         n_parameters: 0,
         n_data: 0,
@@ -282,7 +338,8 @@ fn parameter_rows(objective: &ProblemObjective, best: &AtBest) -> Vec<ParameterR
     (objective.parameters().iter().enumerate())
         .map(|(k, p)| {
             let natural = p.scale.unscale(best.x[k]);
-            let scaled_error = best.uncertainty.as_ref().and_then(|u| u.standard_error(k));
+            let scaled_error =
+                best.uncertainty.as_ref().and_then(|u| u.standard_error(k)).filter(|_| !objective.priors().at_kink(k, &best.natural));
             // The delta method carries the standard error to the natural scale; the interval is mapped itself.
             let standard_error = scaled_error.map(|se| se * p.scale.derivative(natural).abs());
             ParameterRow {

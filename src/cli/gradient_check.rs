@@ -1,9 +1,10 @@
 //! `mixode gradient-check`: the gradient of the objective against finite differences.
 
 use super::evaluate::{natural_parameters, number, objective};
+use super::fit::Gradient;
 use super::load::load;
 use super::output::print;
-use super::{SolverArguments, Status, fail};
+use super::{PriorConvention, SolverArguments, Status, fail};
 use crate::estimate::multistart::{MultistartOptions, starting_points};
 use crate::estimate::{GradientCheck, GradientCheckOptions, Verdict, gradient_check};
 use crate::likelihood::problem::ProblemObjective;
@@ -37,6 +38,12 @@ pub struct Arguments {
     /// Table of parameter values (columns parameterId, value; natural scale); others keep their nominal value
     #[arg(long, conflicts_with = "at")]
     parameters: Option<PathBuf>,
+    /// Which gradient
+    #[arg(long, value_enum, default_value = "auto")]
+    gradient: Gradient,
+    /// What the objective priors of a PEtab 1 problem mean
+    #[arg(long, value_enum, default_value = "own-scale")]
+    prior_convention: PriorConvention,
     /// Largest relative deviation that is still right
     #[arg(long, default_value_t = GradientCheckOptions::default().tolerance)]
     tolerance: f64,
@@ -59,7 +66,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
         Point::Nominal => Some(natural_parameters(&loaded.problem, arguments.parameters.as_deref())?),
         Point::Random => None,
     };
-    let objective = objective(&loaded, arguments.solver.options())?;
+    let mut objective = objective(&loaded, arguments.solver.options())?.with_convention(&loaded.problem, arguments.prior_convention.into());
+    let choice = objective.choose_method(arguments.gradient.request(), 1.0);
     let x = match x {
         Some(natural) => objective.map().scaled(&natural),
         None => random_point(&objective, arguments.seed)?,
@@ -83,8 +91,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
         serde_json::to_string_pretty(&value).map_err(|e| fail(Status::Files, e))? + "\n"
     } else {
         format!(
-            "{}: gradient {place}\nobjective {}\n\n{}",
+            "{}: {} gradient {place}\nobjective {}\n\n{}",
             loaded.problem.name,
+            choice.method.name(),
             likelihood(value, 6),
             table(&checks, objective.parameters(), options.tolerance)
         )

@@ -11,6 +11,7 @@
 //! | F0005 | an archive holds several SBML models and none is chosen |
 //! | F0006 | an archive has no entry of that name |
 //! | F0007 | a model's text has another encoding than it says |
+//! | F0008 | warning: the priors of a converted problem are of another kind |
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -29,6 +30,7 @@ mod series;
 mod simulate;
 mod time_course;
 
+use crate::likelihood::prior::Convention;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -95,6 +97,27 @@ pub enum Format {
     Concise,
     /// JSON
     Json,
+}
+
+/// What the objective priors of PEtab 1 mean; PEtab 2 leaves no choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum PriorConvention {
+    /// Densities of parameterScale... priors on the parameter's scale, all others of the parameter; not truncated
+    OwnScale,
+    /// Densities of the parameter, truncated to its bounds
+    Linear,
+    /// Densities of the parameter, not truncated
+    LinearUntruncated,
+}
+
+impl From<PriorConvention> for Convention {
+    fn from(convention: PriorConvention) -> Self {
+        match convention {
+            PriorConvention::OwnScale => Convention::OwnScale,
+            PriorConvention::Linear => Convention::Linear,
+            PriorConvention::LinearUntruncated => Convention::LinearUntruncated,
+        }
+    }
 }
 
 /// Options shared by the commands that simulate.

@@ -15,12 +15,13 @@ use crate::estimate::{Start, StopReason};
 pub struct Progress {
     bar: Option<ProgressBar>,
     quiet: bool,
+    objective: &'static str,
     best: Mutex<f64>,
 }
 
 impl Progress {
-    /// A display for `total` starts. `quiet` shows nothing.
-    pub fn new(total: usize, quiet: bool) -> Progress {
+    /// A display for `total` starts of minimising `objective`. `quiet` shows nothing.
+    pub fn new(total: usize, objective: &'static str, quiet: bool) -> Progress {
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
             // The template is a constant of this file; should it ever be wrong, the default style does.
@@ -29,7 +30,7 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(250));
             bar
         });
-        Progress { bar, quiet, best: Mutex::new(f64::INFINITY) }
+        Progress { bar, quiet, objective, best: Mutex::new(f64::INFINITY) }
     }
 
     /// Reports a finished start.
@@ -44,15 +45,15 @@ impl Progress {
                 let mut best = self.best.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 if start.value < *best {
                     *best = start.value;
-                    bar.println(line(start));
+                    bar.println(line(self.objective, start));
                 }
                 if best.is_finite() {
-                    bar.set_message(format!("best -log L {best:.3}"));
+                    bar.set_message(format!("best {} {best:.3}", self.objective));
                 }
             }
             None => {
                 // Progress is no reason to stop a fit: a closed stream is ignored.
-                let _ = writeln!(std::io::stderr().lock(), "{}", line(start));
+                let _ = writeln!(std::io::stderr().lock(), "{}", line(self.objective, start));
             }
         }
     }
@@ -105,7 +106,7 @@ impl Drop for Waiting {
 }
 
 /// One line on a finished start.
-fn line(start: &Start) -> String {
+fn line(objective: &str, start: &Start) -> String {
     let stop = match &start.stop {
         stop if stop.converged() => "converged".to_owned(),
         StopReason::Iterations => "iteration limit".to_owned(),
@@ -114,7 +115,7 @@ fn line(start: &Start) -> String {
     };
     let value = if start.value.is_finite() { format!("{:.3}", start.value) } else { format!("{}", start.value) };
     let seconds = start.duration.as_secs_f64();
-    format!("  #{}  -log L {value}   |g| {:.0e}   {stop}   {seconds:.1} s", start.index, start.gradient_norm)
+    format!("  #{}  {objective} {value}   |g| {:.0e}   {stop}   {seconds:.1} s", start.index, start.gradient_norm)
 }
 
 #[cfg(test)]
@@ -137,10 +138,10 @@ mod tests {
             stop: StopReason::Gradient,
             trace: Vec::new(),
         };
-        assert_eq!(line(&start), "  #12  -log L 1204.317   |g| 2e-5   converged   3.1 s");
+        assert_eq!(line("-log L", &start), "  #12  -log L 1204.317   |g| 2e-5   converged   3.1 s");
         start.value = f64::INFINITY;
         start.stop = StopReason::Failed("no steady state".to_owned());
-        assert_eq!(line(&start), "  #12  -log L inf   |g| 2e-5   failed: no steady state   3.1 s");
+        assert_eq!(line("-log L", &start), "  #12  -log L inf   |g| 2e-5   failed: no steady state   3.1 s");
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub fn multistart<O: Objective>(objective: &O, options: &MultistartOptions, prog
 }
 
 /// Runs all starts; [`Fit::starts`] is in order of the index whatever the order of completion. A random starting point where the
-/// objective has no value is replaced by a uniform one that depends on (seed, start, attempt) only, at most [`REDRAWS`] times.
+/// objective has no value is replaced by another one that depends on (seed, start, attempt) only, at most [`REDRAWS`] times.
 pub fn multistart_with<O: Objective>(
     objective: &O,
     options: &MultistartOptions,
@@ -164,9 +164,7 @@ fn one_start<O: Objective>(
         // Attempts fill the lower 16 bits of the stream's index, starts the others.
         let mut generator = stream(options.seed, Purpose::Redraws, ((index as u64) << 16) | attempt);
         for (value, parameter) in point.iter_mut().zip(parameters) {
-            let (low, high) = range(parameter);
-            let u = uniform(&mut generator);
-            *value = (low * (1.0 - u) + high * u).clamp(low, high);
+            *value = starting_value(parameter, uniform(&mut generator));
         }
     }
     Start {
@@ -190,19 +188,32 @@ fn begins_at_nominal(parameters: &[Estimated], options: &MultistartOptions) -> b
     options.include_nominal && parameters.iter().all(|p| p.nominal.is_finite())
 }
 
-/// The starting points in order of their index, on the estimation scale. Random ones are one Latin hypercube over [`range`].
+/// The starting points in order of their index, on the estimation scale. Random ones are one Latin hypercube, each coordinate of which
+/// is mapped by [`starting_value`].
 pub fn starting_points(parameters: &[Estimated], options: &MultistartOptions) -> Vec<Vec<f64>> {
-    let (lower, upper): (Vec<f64>, Vec<f64>) = parameters.iter().map(range).unzip();
     let nominal = begins_at_nominal(parameters, options) && options.starts > 0;
     let mut points = Vec::with_capacity(options.starts);
     if nominal {
         points.push(parameters.iter().map(|p| p.nominal).collect());
     }
-    points.extend(latin_hypercube(options.starts - points.len(), &lower, &upper, options.seed));
+    let unit = (vec![0.0; parameters.len()], vec![1.0; parameters.len()]);
+    let cube = latin_hypercube(options.starts - points.len(), &unit.0, &unit.1, options.seed);
+    points.extend(cube.iter().map(|point| parameters.iter().zip(point).map(|(p, u)| starting_value(p, *u)).collect()));
     points
 }
 
-/// Where starting values of a parameter are drawn from (estimation scale): its bounds. In place of an infinite bound stands the
+/// The starting value (estimation scale) at `u` between 0 and 1: that quantile of what the problem says starting values are drawn from,
+/// without such a prior of the uniform distribution over [`range`].
+fn starting_value(parameter: &Estimated, u: f64) -> f64 {
+    let (low, high) = range(parameter);
+    let Some(prior) = &parameter.start else { return (low * (1.0 - u) + high * u).clamp(low, high) };
+    // A quantile of 0 has no logarithm.
+    let least = if parameter.scale == Scale::Lin { f64::MIN } else { f64::MIN_POSITIVE };
+    let value = parameter.scale.scale(prior.quantile(u).clamp(least, f64::MAX));
+    value.max(parameter.lower).min(parameter.upper)
+}
+
+/// Where starting values of a parameter without a prior for them are drawn from (estimation scale): its bounds. In place of an infinite bound stands the
 /// nominal value (else the other bound, else 0) minus or plus three decades on a logarithmic scale, or max(1, |value|) on the
 /// linear one, moved where necessary to the allowed side of the finite bound.
 pub fn range(parameter: &Estimated) -> (f64, f64) {

@@ -1,10 +1,12 @@
 //! The objective of an ordinary PEtab problem: every row belongs to the typical individual.
 
+use super::adjoint::{self, Choice, Method, Request};
 use super::noise::density;
 use super::parameters::ParameterMap;
-use super::simulated::{Derivatives, Direction, Equilibrium, Pool, Rows, Simulated, failure, places};
+use super::simulated::{Derivatives, Direction, Equilibrium, Pool, Rows, Simulated, Worker, failure, places};
 use super::{Estimated, Evaluation, EvaluationError, Objective, Order};
 use crate::model::compiled::CompiledExperiment;
+use crate::ode::SimulationError;
 use crate::petab::{DataKind, Problem};
 use indexmap::IndexMap;
 use nalgebra::{DMatrix, DVector};
@@ -19,6 +21,9 @@ pub struct FixedEffects {
     /// The distinct steady states with which experiments begin.
     equilibrations: Vec<Equilibration>,
     measurements: usize,
+    method: Method,
+    /// Whether experiments for which there is no adjoint gradient get a forward one.
+    falls_back: bool,
 }
 
 /// A steady state with which some experiments begin.
@@ -68,12 +73,27 @@ impl FixedEffects {
             shared.reaching_states.sort_unstable();
             shared.reaching_states.dedup();
         }
-        FixedEffects { pool, map: ParameterMap::new(problem), experiments, equilibrations, measurements: problem.measurements.len() }
+        let (map, measurements) = (ParameterMap::new(problem), problem.measurements.len());
+        FixedEffects { pool, map, experiments, equilibrations, measurements, method: Method::Forward, falls_back: true }
     }
 
     /// The simulations: one entry per experiment that has rows, or several that take the same course.
     pub fn experiments(&self) -> &[Rows] {
         &self.experiments
+    }
+
+    /// Chooses how gradients are computed, with the adjoint method where it was asked for or where by estimate it is more than
+    /// `advantage` times cheaper. With adjoint sensitivities there is no Fisher information.
+    pub fn choose_method(&mut self, request: Request, advantage: f64) -> Choice {
+        let columns = |rows: &Rows| {
+            let reaches = |k: &usize| rows.reaching_states.binary_search(&self.map.theta(*k)).is_ok();
+            (0..self.map.estimated().len()).filter(reaches).count()
+        };
+        let simulations: Vec<_> = self.experiments.iter().map(|rows| (columns(rows), rows.times.len())).collect();
+        let choice = adjoint::choose(request, advantage, self.pool.model(), &simulations);
+        self.method = choice.method;
+        self.falls_back = request == Request::Auto;
+        choice
     }
 
     fn simulate(
@@ -134,6 +154,61 @@ impl FixedEffects {
         }
         Ok(fitted)
     }
+
+    fn forward_part(
+        &self,
+        rows: &Rows,
+        natural: &[f64],
+        order: Order,
+        equilibrium: Option<&Equilibrium>,
+    ) -> Result<ExperimentPart, EvaluationError> {
+        let derivatives = if order == Order::Value { Derivatives::None } else { Derivatives::First };
+        let (chosen, directions) = if order == Order::Value { (vec![], vec![]) } else { self.directions(&rows.reaching, natural) };
+        let s = self.simulate(rows, natural, &directions, derivatives, equilibrium)?;
+        let nd = directions.len();
+        let mut value = 0.0;
+        let mut gradient = vec![0.0; nd];
+        let mut fisher = (order == Order::Fisher).then(|| DMatrix::zeros(nd, nd));
+        for (r, row) in rows.rows.iter().enumerate() {
+            let d = density(row.distribution, row.value, s.y[r], s.sigma[r])?;
+            value += d.value;
+            let (dy, ds) = (&s.dy[r * nd..(r + 1) * nd], &s.ds[r * nd..(r + 1) * nd]);
+            for k in 0..nd {
+                gradient[k] += d.dy * dy[k] + d.ds * ds[k];
+            }
+            if let Some(f) = &mut fisher {
+                for l in 0..nd {
+                    let (wy, ws) = (d.fisher_yy * dy[l], d.fisher_ss * ds[l]);
+                    if wy != 0.0 || ws != 0.0 {
+                        for k in 0..nd {
+                            f[(k, l)] += dy[k] * wy + ds[k] * ws;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(ExperimentPart { value, chosen, gradient, fisher })
+    }
+
+    fn adjoint_part(&self, rows: &Rows, natural: &[f64], equilibrium: Option<&Equilibrium>) -> Result<ExperimentPart, EvaluationError> {
+        let id = &self.pool.model().experiments[rows.experiment].id;
+        let failed = |e: SimulationError| failure(id, None, e);
+        let run = |worker: &mut Worker| {
+            let s = worker.record(rows, natural, equilibrium).map_err(failed)?;
+            let mut value = 0.0;
+            let mut slopes = Vec::with_capacity(rows.rows.len());
+            for (r, row) in rows.rows.iter().enumerate() {
+                let d = density(row.distribution, row.value, s.y[r], s.sigma[r])?;
+                value += d.value;
+                slopes.push((d.dy, d.ds));
+            }
+            let by_theta = worker.backward(rows, natural, &slopes, equilibrium).map_err(failed)?;
+            let (chosen, directions) = self.directions(&rows.reaching, natural);
+            let gradient = directions.iter().map(|d| by_theta[d.theta] * d.first).collect();
+            Ok(ExperimentPart { value, chosen, gradient, fisher: None })
+        };
+        self.pool.with(run).map_err(failed)?
+    }
 }
 
 /// What one experiment adds to the objective.
@@ -157,42 +232,27 @@ impl Objective for FixedEffects {
     fn evaluate(&self, x: &[f64], order: Order, _memory: &mut ()) -> Result<Evaluation, EvaluationError> {
         let natural = self.map.natural(x);
         let n = x.len();
-        let derivatives = if order == Order::Value { Derivatives::None } else { Derivatives::First };
+        let adjoint = self.method == Method::Adjoint && order != Order::Value;
+        let derivatives = if order == Order::Value || adjoint { Derivatives::None } else { Derivatives::First };
         let equilibria = self.equilibria(&natural, derivatives)?;
         let parts: Vec<Result<ExperimentPart, EvaluationError>> = (self.experiments.par_iter().zip(&equilibria))
             .map(|(rows, equilibrium)| {
-                let (chosen, directions) = if order == Order::Value { (vec![], vec![]) } else { self.directions(&rows.reaching, &natural) };
-                let s = self.simulate(rows, &natural, &directions, derivatives, equilibrium.as_deref())?;
-                let nd = directions.len();
-                let mut value = 0.0;
-                let mut gradient = vec![0.0; nd];
-                let mut fisher = (order == Order::Fisher).then(|| DMatrix::zeros(nd, nd));
-                for (r, row) in rows.rows.iter().enumerate() {
-                    let d = density(row.distribution, row.value, s.y[r], s.sigma[r])?;
-                    value += d.value;
-                    let (dy, ds) = (&s.dy[r * nd..(r + 1) * nd], &s.ds[r * nd..(r + 1) * nd]);
-                    for k in 0..nd {
-                        gradient[k] += d.dy * dy[k] + d.ds * ds[k];
-                    }
-                    if let Some(f) = &mut fisher {
-                        for l in 0..nd {
-                            let (wy, ws) = (d.fisher_yy * dy[l], d.fisher_ss * ds[l]);
-                            if wy != 0.0 || ws != 0.0 {
-                                for k in 0..nd {
-                                    f[(k, l)] += dy[k] * wy + ds[k] * ws;
-                                }
-                            }
-                        }
-                    }
+                if !adjoint {
+                    return self.forward_part(rows, &natural, order, equilibrium.as_deref());
                 }
-                Ok(ExperimentPart { value, chosen, gradient, fisher })
+                match self.adjoint_part(rows, &natural, equilibrium.as_deref()) {
+                    Err(EvaluationError::Simulation { source: SimulationError::Unsupported { .. }, .. }) if self.falls_back => {
+                        self.forward_part(rows, &natural, Order::Gradient, None)
+                    }
+                    part => part,
+                }
             })
             .collect();
         // Summed in order of the experiments, so that the result does not depend on the number of threads.
         let mut evaluation = Evaluation {
             value: 0.0,
             gradient: DVector::zeros(if order == Order::Value { 0 } else { n }),
-            fisher: (order == Order::Fisher).then(|| DMatrix::zeros(n, n)),
+            fisher: (order == Order::Fisher && self.method == Method::Forward).then(|| DMatrix::zeros(n, n)),
         };
         for part in parts {
             let ExperimentPart { value, chosen, gradient, fisher } = part?;

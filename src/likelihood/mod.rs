@@ -8,8 +8,10 @@
 //! | P0481 | a covariance is given twice |
 //! | P0482 | an entry of a kind that cannot stand there |
 
+pub mod adjoint;
 pub mod coordinates;
 pub mod covariance;
+pub mod distribution;
 pub mod ebe;
 pub mod fixed;
 pub mod importance;
@@ -22,6 +24,7 @@ pub mod parametrisation;
 pub mod population;
 pub mod population_rows;
 pub mod population_statistics;
+pub mod prior;
 pub mod problem;
 pub mod quadrature;
 pub mod simulated;
@@ -32,7 +35,7 @@ use crate::ode::SimulationError;
 use crate::petab::Scale;
 use nalgebra::{DMatrix, DVector};
 
-/// A parameter to estimate. Bounds and nominal value are on the estimation scale.
+/// A parameter to estimate. Bounds (within them, what the prior allows) and nominal value are on the estimation scale.
 #[derive(Debug, Clone)]
 pub struct Estimated {
     /// Identifier.
@@ -45,6 +48,8 @@ pub struct Estimated {
     pub upper: f64,
     /// Nominal value (NaN where the problem gives none).
     pub nominal: f64,
+    /// What starting values are drawn from; `None`: uniformly between the bounds.
+    pub start: Option<prior::Prior>,
 }
 
 /// What to compute.
@@ -85,6 +90,14 @@ pub enum EvaluationError {
     /// The density of a measurement is zero or undefined (noise not positive, simulation outside the support).
     #[error("{0}")]
     Density(String),
+    /// A prior density is zero or infinite.
+    #[error("the prior of `{parameter}` has no finite density at {value}")]
+    Prior {
+        /// Of which parameter.
+        parameter: String,
+        /// Its natural value.
+        value: f64,
+    },
     /// An inner problem (empirical Bayes estimate) did not converge.
     #[error("{0}")]
     Inner(String),

@@ -1,7 +1,7 @@
 //! The map between the vector an optimiser sees (estimated parameters on their scales) and natural values.
 
-use super::Estimated;
 use super::simulated::Direction;
+use super::{Estimated, prior};
 use crate::petab::{Problem, Scale};
 
 /// Estimation vector and parameter table.
@@ -21,12 +21,14 @@ impl ParameterMap {
             .iter()
             .map(|i| {
                 let p = &problem.parameters[*i];
+                let (lower, upper) = prior::limits(p, problem.version);
                 Estimated {
                     id: p.id.clone(),
                     scale: p.scale,
-                    lower: p.scale.scale(p.lower),
-                    upper: p.scale.scale(p.upper),
+                    lower: p.scale.scale(lower),
+                    upper: p.scale.scale(upper),
                     nominal: p.scale.scale(p.nominal.unwrap_or(f64::NAN)),
+                    start: prior::start(p, problem.version),
                 }
             })
             .collect();

@@ -39,6 +39,28 @@ pub struct Row {
     pub placeholders: Vec<Placeholder>,
 }
 
+impl Row {
+    /// The parameter that stands at column `a` of an observable's derivatives by (p, q); None for a placeholder that is a number.
+    pub(super) fn parameter(&self, a: usize, np: usize) -> Option<usize> {
+        match a.checked_sub(np) {
+            None => Some(a),
+            Some(k) => match self.placeholders.get(k) {
+                Some(Placeholder::Parameter(j)) => Some(*j),
+                _ => None,
+            },
+        }
+    }
+
+    /// Values of the placeholders with parameters `p`.
+    pub(super) fn fill_placeholders(&self, p: &[f64], q: &mut Vec<f64>) {
+        q.clear();
+        q.extend(self.placeholders.iter().map(|v| match v {
+            Placeholder::Number(value) => *value,
+            Placeholder::Parameter(j) => p[*j],
+        }));
+    }
+}
+
 /// The measured values of one simulation.
 #[derive(Debug, Clone)]
 pub struct Rows {
@@ -125,13 +147,7 @@ fn reach(model: &CompiledModel, experiment: &CompiledExperiment, rows: &[Row]) -
     let mut all = states.clone();
     for r in rows {
         for column in &model.observables[r.observable].dp.columns {
-            let j = match (*column as usize).checked_sub(np) {
-                None => Some(*column as usize),
-                Some(k) => match r.placeholders.get(k) {
-                    Some(Placeholder::Parameter(j)) => Some(*j),
-                    _ => None,
-                },
-            };
+            let j = r.parameter(*column as usize, np);
             all.extend(j.iter().flat_map(behind));
         }
     }
@@ -177,9 +193,9 @@ pub enum Derivatives {
 
 /// A simulator with its working memory.
 pub struct Worker {
-    simulator: Simulator,
-    model: Arc<CompiledModel>,
-    scratch: Scratch,
+    pub(super) simulator: Simulator,
+    pub(super) model: Arc<CompiledModel>,
+    pub(super) scratch: Scratch,
 }
 
 impl Worker {
@@ -286,11 +302,11 @@ pub struct Equilibrium {
     /// For each direction its row of theta, and the derivative of that by the direction as it was stretched.
     columns: Vec<(usize, f64)>,
     /// A trajectory of one output, the steady state.
-    end: Trajectory,
+    pub(super) end: Trajectory,
 }
 
 /// Initial values and seeds of one simulation.
-struct Start {
+pub(super) struct Start {
     /// Number of all directions.
     nd: usize,
     /// Directions that have a column in the integrator.
@@ -326,7 +342,7 @@ pub fn pair_index(n: usize, k: usize, l: usize) -> usize {
 
 impl Start {
     /// `reaching`: rows of theta, sorted, whose directions get a column in the integrator.
-    fn new(
+    pub(super) fn new(
         model: &CompiledModel,
         experiment: &CompiledExperiment,
         reaching: &[usize],
@@ -420,7 +436,7 @@ impl Start {
     }
 
     /// The start as the integrator's input, without changes.
-    fn input<'a>(&'a self, experiment: &'a CompiledExperiment) -> Input<'a> {
+    pub(super) fn input<'a>(&'a self, experiment: &'a CompiledExperiment) -> Input<'a> {
         let second = Second { pairs: &self.pairs, states: &self.state_second, parameters: &self.parameter_second };
         Input {
             start: experiment.start,
@@ -437,7 +453,7 @@ impl Start {
     }
 
     /// Replaces initial values and seeds by those of a steady state. Directions that it does not have do not move it.
-    fn begin_at(&mut self, equilibrium: &Equilibrium, directions: &[Direction]) {
+    pub(super) fn begin_at(&mut self, equilibrium: &Equilibrium, directions: &[Direction]) {
         let end = &equilibrium.end;
         let (ns, known, block) = (self.columns.len(), equilibrium.columns.len(), end.block(0));
         let (nx, np) = (self.states.len(), self.parameters.len());
@@ -478,7 +494,7 @@ impl Start {
 }
 
 /// Evaluates observable and noise of every row with derivatives.
-fn observe(model: &CompiledModel, rows: &Rows, start: &Start, trajectory: &Trajectory, scratch: &mut Scratch) -> Simulated {
+pub(super) fn observe(model: &CompiledModel, rows: &Rows, start: &Start, trajectory: &Trajectory, scratch: &mut Scratch) -> Simulated {
     let (nx, np, nd) = (model.states.len(), model.parameters.len(), start.nd);
     let ns = start.columns.len();
     let n_pairs = if start.order == Derivatives::Second { pair_count(nd) } else { 0 };
@@ -517,11 +533,7 @@ fn observe(model: &CompiledModel, rows: &Rows, start: &Start, trajectory: &Traje
         for i in 0..nx {
             x[i] = block[i * trajectory.columns];
         }
-        q.clear();
-        q.extend(row.placeholders.iter().map(|v| match v {
-            Placeholder::Number(value) => *value,
-            Placeholder::Parameter(j) => p[*j],
-        }));
+        row.fill_placeholders(p, &mut q);
         let time = [rows.times[row.time]];
         let arrays = [&time[..], &x[..], &p[..], &q[..]];
         let f = &model.observables[row.observable];
@@ -532,14 +544,8 @@ fn observe(model: &CompiledModel, rows: &Rows, start: &Start, trajectory: &Traje
         if nd == 0 {
             continue;
         }
-        // d z_a / d xi_k for z = (x, p, q); None for a placeholder that is a number.
-        let parameter = |a: usize| match a.checked_sub(np) {
-            None => Some(a),
-            Some(k) => match row.placeholders.get(k) {
-                Some(Placeholder::Parameter(j)) => Some(*j),
-                _ => None,
-            },
-        };
+        // d z_a / d xi_k for z = (x, p, q).
+        let parameter = |a: usize| row.parameter(a, np);
         let u = |a: usize, k: usize| {
             if a < nx {
                 start.column_of[k].map_or(0.0, |c| block[a * trajectory.columns + 1 + c])
@@ -622,7 +628,13 @@ fn refresh(all: &mut [f64], stride: usize, columns: &[f64], n: usize, chosen: &[
 }
 
 /// All first derivatives of a function as (output, index in z, value).
-fn first_derivatives(f: &Function, arrays: [&[f64]; 4], nx: usize, buffer: &mut Vec<f64>, scratch: &mut Scratch) -> Vec<(u32, usize, f64)> {
+pub(super) fn first_derivatives(
+    f: &Function,
+    arrays: [&[f64]; 4],
+    nx: usize,
+    buffer: &mut Vec<f64>,
+    scratch: &mut Scratch,
+) -> Vec<(u32, usize, f64)> {
     let mut entries = Vec::with_capacity(f.dx.rows.len() + f.dp.rows.len());
     for (kernel, shift) in [(&f.dx, 0), (&f.dp, nx)] {
         buffer.resize(kernel.rows.len(), 0.0);

@@ -26,7 +26,6 @@ impl Builder<'_> {
             self.report_missing_values(system);
             self.report_unused_parameters(system);
         }
-        self.report_unsupported();
     }
 
     /// Says which values are taken that the model does not give and the equations use.
@@ -66,19 +65,6 @@ impl Builder<'_> {
             }
         }
         names
-    }
-
-    /// What the tables ask for and this version cannot do.
-    fn report_unsupported(&mut self) {
-        let Some(problem) = self.problem else { return };
-        let with_prior: Vec<_> = problem.parameters.iter().filter(|p| p.estimate && p.prior.is_some()).collect();
-        if let Some(prior) = with_prior.first().and_then(|p| p.prior.as_ref()) {
-            self.diagnostics.push(
-                Diagnostic::warning("M0801", format!("the objective priors of {} parameters are not used yet", with_prior.len()))
-                    .at(&prior.span, "first of them")
-                    .help("the objective is the negative log-likelihood"),
-            );
-        }
     }
 }
 

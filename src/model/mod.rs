@@ -24,7 +24,6 @@
 //! | M0206 | an observable or a placeholder has the name of a model entity |
 //! | M0207 | the parameter table names a local parameter of a reaction |
 //! | M0802 | warning: a value that a model standing alone does not give, and the one taken |
-//! | M0801 | objective priors (read, not used yet) |
 //! | M0803 | warning: parameters of the parameter table without effect |
 //! | M0901 | too many fast reactions and nonlinear algebraic rules (not supported) |
 

@@ -7,6 +7,8 @@
 //! Ownership: an [`Integrator`] owns its [`System`] on the heap; the callbacks receive it as `user_data`. While `CVode`
 //! runs, Rust holds no other reference to it. [`Forward`] is CVODES with its own vectors, matrix and sensitivity method.
 
+use super::SimulationError;
+use super::adjoint::Backward;
 use super::block::{self, Shape};
 use super::newton::{Solution, StepSystem};
 use super::simulator::{Counts, Options};
@@ -21,7 +23,7 @@ use sundials_sys::{N_Vector, SUNErrCode, SUNLinearSolver, SUNMatrix, SUNNonlinea
 
 /// Compiles functions of other files for the baseline processor and for AVX2, and chooses at run time.
 macro_rules! dispatch {
-    ($(fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? = $body:path;)*) => {
+    ($($visible:vis fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? = $body:path;)*) => {
         #[cfg(target_arch = "x86_64")]
         mod avx2 {
             use super::*;
@@ -31,7 +33,7 @@ macro_rules! dispatch {
             })*
         }
         $(#[inline]
-        fn $name($($argument: $type),*) $(-> $result)? {
+        $visible fn $name($($argument: $type),*) $(-> $result)? {
             #[cfg(target_arch = "x86_64")]
             if std::arch::is_x86_feature_detected!("avx2") {
                 // SAFETY: the processor has AVX2, the only feature the function is compiled for.
@@ -51,6 +53,7 @@ dispatch! {
     fn rhs(system: &mut System, t: f64, y: &[f64], ydot: &mut [f64]) -> bool = System::rhs;
     fn solve_step(system: &mut System, step: &mut StepSystem) -> Solution = System::solve_step;
     fn weights(system: &System, y: &[f64], w: &mut [f64]) = System::weights;
+    pub(super) fn backward_step(backward: &mut Backward, t: f64, h: f64, lambda: &[f64]) -> Result<Option<f64>, SimulationError> = Backward::step;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

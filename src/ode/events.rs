@@ -39,6 +39,8 @@ pub struct Execution {
 /// An event that was triggered and is not executed yet.
 #[derive(Debug, Clone)]
 struct Pending {
+    /// How many were triggered before it.
+    number: usize,
     event: usize,
     time: f64,
     clock: Clock,
@@ -46,11 +48,24 @@ struct Pending {
     values: Option<Vec<f64>>,
 }
 
+/// What was determined at an earlier moment and is used at a later one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// Time and values of a pending event, by its number.
+    Pending(usize),
+    /// The time since which a root function rests at 0.
+    Resting(usize),
+}
+
 /// What is to come, and what the conditions were.
 #[derive(Debug, Clone)]
 pub struct Agenda {
     pending: Vec<Pending>,
+    /// How many events were triggered so far.
+    triggered: usize,
     triggers: Vec<bool>,
+    /// How many assignments each event makes.
+    targets: Vec<usize>,
     generator: ChaCha8Rng,
     /// In which cells the root functions are since the last moment.
     pub cells: Cells,
@@ -86,12 +101,47 @@ impl Agenda {
     pub fn new(system: &System, seed: u64, triggers: Option<&[bool]>) -> Self {
         Agenda {
             pending: vec![],
+            triggered: 0,
             triggers: triggers.map_or_else(|| system.model.events.iter().map(|e| e.initial_value).collect(), <[bool]>::to_vec),
+            targets: system.model.events.iter().map(|e| e.assignments.targets.len()).collect(),
             generator: random::stream(seed, Purpose::Events, 0),
             cells: Cells::default(),
             resting: vec![None; system.model.switches.len()],
             executions: vec![],
         }
+    }
+
+    /// What is held, with the first derivatives of its numbers.
+    pub fn held(&self, directions: usize) -> Vec<(Held, Vec<&[f64]>)> {
+        let pending = self.pending.iter().map(|p| {
+            let values = p.values.iter().flat_map(|v| v.chunks_exact((v.len() / self.targets[p.event].max(1)).max(1)));
+            (Held::Pending(p.number), std::iter::once(&p.clock.first[..]).chain(values.map(|row| &row[1..1 + directions])).collect())
+        });
+        let resting = self.resting.iter().enumerate().filter_map(|(j, clock)| Some((Held::Resting(j), vec![&clock.as_ref()?.first[..]])));
+        pending.chain(resting).collect()
+    }
+
+    /// The same agenda of a simulation without derivatives for one with `directions`, where what is held moves along the directions from
+    /// `first(held)` on, number by number, or not at all.
+    pub fn widened(&self, directions: usize, first: impl Fn(Held) -> Option<usize>) -> Agenda {
+        let unit = |held: Held, k: usize| {
+            let mut row = vec![0.0; directions];
+            first(held).into_iter().for_each(|place| row[place + k] = 1.0);
+            row
+        };
+        let clock = |held: Held| Clock { first: unit(held, 0), second: vec![] };
+        let mut wide = self.clone();
+        for p in &mut wide.pending {
+            let held = Held::Pending(p.number);
+            p.clock = clock(held);
+            let values = p.values.iter().flatten().enumerate();
+            let rows = values.flat_map(|(k, v)| std::iter::once(*v).chain(unit(held, 1 + k))).collect();
+            p.values = p.values.is_some().then_some(rows);
+        }
+        for (j, resting) in wide.resting.iter_mut().enumerate() {
+            *resting = resting.is_some().then(|| clock(Held::Resting(j)));
+        }
+        wide
     }
 
     /// When the next delayed event is due.
@@ -205,7 +255,8 @@ impl Agenda {
         for (event, was) in was.into_iter().enumerate() {
             match (was, self.triggers[event]) {
                 (false, true) => {
-                    let pending = moment.trigger(event)?;
+                    let pending = moment.trigger(event, self.triggered)?;
+                    self.triggered += 1;
                     self.pending.push(pending);
                 }
                 (true, false) if !model.events[event].persistent => self.pending.retain(|p| p.event != event),
@@ -306,7 +357,7 @@ impl Moment<'_> {
     }
 
     /// Event `event` was triggered: by a crossing, or by what was executed before.
-    fn trigger(&mut self, event: usize) -> Result<Pending, SimulationError> {
+    fn trigger(&mut self, event: usize, number: usize) -> Result<Pending, SimulationError> {
         let model = self.system.model.clone();
         let event_of = &model.events[event];
         if let Some(cause) = self.crossings.iter().position(|c| event_of.switches.contains(&c.switch)) {
@@ -326,7 +377,7 @@ impl Moment<'_> {
         }
         let values =
             event_of.values_from_trigger_time.then(|| self.differentiate(&event_of.assignments.values, &event_of.assignments.numbers));
-        Ok(Pending { event, time, clock, values })
+        Ok(Pending { number, event, time, clock, values })
     }
 
     fn execute(&mut self, pending: &Pending) -> Result<(), SimulationError> {

@@ -6,20 +6,26 @@
 //! `switch` says what conditions are there and just after, `clock` carries sensitivities to moving times, `invariant` moves
 //! states back onto algebraic rules and equilibria, `history` knows the past for delays, `roots` finds the next moment within a
 //! step, `cvodes` makes the steps, `newton` solves each step's equations, `system` is what they are made of, `linear` solves
-//! linear systems, `steady_state` finds where a simulation comes to rest, `block` is the arithmetic on states and sensitivities as one matrix. [`forward`] is CVODES' own method, the oracle.
+//! linear systems, `steady_state` finds where a simulation comes to rest, `block` is the arithmetic on states and sensitivities as
+//! one matrix. [`forward`] is CVODES' own method, the oracle.
+//! For gradients by many parameters `record` notes what a simulation without directions does, and [`adjoint`] goes back along it
+//! with the method of `esdirk`.
 //!
 //! To add a linear solver, edit `linear.rs`; an option of the integrator, `simulator::Options` and `cvodes::Integrator::new`.
 
+pub mod adjoint;
 mod block;
 mod clock;
 mod cvodes;
 pub mod error;
+mod esdirk;
 pub mod events;
 pub mod forward;
 mod history;
 mod invariant;
 mod linear;
 mod newton;
+mod record;
 mod roots;
 mod run;
 pub mod simulator;
@@ -28,6 +34,7 @@ mod switch;
 mod system;
 mod time_course;
 
+pub use adjoint::{Gradient, Weights};
 pub use clock::Clock;
 pub use error::SimulationError;
 pub use events::Execution;

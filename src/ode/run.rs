@@ -5,6 +5,7 @@ use super::cvodes::{Integrator, Step};
 use super::events::{Agenda, assign};
 use super::history;
 use super::invariant;
+use super::record::{Happening, Record};
 use super::roots::RootFinder;
 use super::simulator::{Input, Options, Trajectory, simulation_error};
 use super::steady_state::{Found, Search};
@@ -71,6 +72,8 @@ struct Run<'a> {
     input: &'a Input<'a>,
     agenda: Agenda,
     finder: RootFinder,
+    /// What backward integration needs, where that is to follow.
+    record: Option<&'a mut Record>,
     max_steps: usize,
     goal: Goal,
     search: Search,
@@ -85,7 +88,7 @@ struct Run<'a> {
     clock: &'a AtomicU64,
 }
 
-/// Runs the simulation whose start the integrator holds, and fills the trajectory, which has its output times. The
+/// Runs the simulation whose start the integrator holds, and fills the trajectory, which has its output times, and the record. The
 /// bits of the time that is reached go to `clock`.
 ///
 /// Outputs at infinite time are not written here: with the goal of outputs, the run ends where nothing more is planned; with the
@@ -99,13 +102,14 @@ pub fn run(
     options: &Options,
     goal: Goal,
     clock: &AtomicU64,
+    record: Option<&mut Record>,
 ) -> Result<End, SimulationError> {
     let agenda = Agenda::new(integrator.system(), options.seed, input.triggers);
     let last = trajectory.times.last().copied().unwrap_or(input.start);
     let (finder, stalled, max_steps) = (RootFinder::default(), (f64::NAN, 0), options.max_steps);
     let output = Output { trajectory, spare, next: 0, steps: 0 };
     let (search, found, quiet) = (Search::new(options.steady_state, input.start), None, false);
-    let mut run = Run { integrator, output, input, agenda, finder, max_steps, goal, search, found, last, quiet, stalled, clock };
+    let mut run = Run { integrator, output, input, agenda, finder, record, max_steps, goal, search, found, last, quiet, stalled, clock };
     let result = run.run();
     run.output.trajectory.executions.append(&mut run.agenda.executions);
     result.map(|time| End { time, triggers: run.agenda.triggers().to_vec(), found: run.found })
@@ -123,18 +127,25 @@ impl Run<'_> {
         if with_delays {
             history::start(system, t, y, self.input.before);
         }
-        invariant::project(system, t, y)?;
         let mut crossings = vec![];
         let mut moving = false;
+        self.record_moment(t, 0, &crossings, moving, true)?;
+        let (system, y) = self.integrator.parts();
+        invariant::project(system, t, y)?;
         loop {
             if with_delays && t > self.input.start {
                 // What is to happen now may make the past jump here.
                 let (system, y) = self.integrator.parts();
                 history::record(system, t, y);
             }
+            if t > self.input.start {
+                self.record_moment(t, done, &crossings, moving, false)?;
+            }
+            let first_output = self.output.next;
             let mut jumped = false;
             while let Some(change) = changes.get(done).filter(|c| c.time <= t || near(c.time, t)) {
-                self.apply_change(change, t)?;
+                let (system, y) = self.integrator.parts();
+                apply_change(system, y, change, t)?;
                 done += 1;
                 (moving, jumped) = (false, true);
             }
@@ -147,6 +158,9 @@ impl Run<'_> {
                 history::begin(system, t, y, jumped || t == self.input.start);
             }
             self.output.update_or_begin_segment(self.integrator.system());
+            if let Some(record) = &mut self.record {
+                record.begin_piece(&self.integrator.system().parameters, first_output..self.output.next);
+            }
             if self.output.is_complete() {
                 return Ok(t);
             }
@@ -162,7 +176,11 @@ impl Run<'_> {
             if self.quiet && self.goal == Goal::Outputs && self.output.waits() {
                 return Ok(t);
             }
-            match self.advance(t, stop)? {
+            let advance = self.advance(t, stop)?;
+            if let Some(record) = &mut self.record {
+                record.end_piece(self.output.next);
+            }
+            match advance {
                 Advance::Done(time) => return Ok(time),
                 Advance::Stop(time) => t = time,
                 Advance::Roots(time, found) => (t, crossings) = (time, found),
@@ -173,6 +191,32 @@ impl Run<'_> {
                 direction,
             }));
             moving = true;
+        }
+    }
+
+    /// Records what is about to happen at `t`; `done` changes of period have been made before, `first` says whether this is the start.
+    fn record_moment(&mut self, t: f64, done: usize, crossings: &[Crossing], moving: bool, first: bool) -> Result<(), SimulationError> {
+        let Some(record) = &mut self.record else { return Ok(()) };
+        let changes = &self.input.changes[done..];
+        let due = changes.iter().take_while(|c| c.time <= t || near(c.time, t)).count();
+        let happening = Happening {
+            time: t,
+            first,
+            changes: &changes[..due],
+            crossings,
+            moving: moving && due == 0,
+            span: self.last - self.input.start,
+            seen: self.output.next_time().is_some_and(|time| time <= t || near(time, t)),
+        };
+        let (system, y) = self.integrator.parts();
+        record.moment(system, y, &happening, &self.agenda)
+    }
+
+    /// Records the current states.
+    fn record_state(&mut self, t: f64) {
+        if let Some(record) = &mut self.record {
+            let (system, y) = self.integrator.parts();
+            record.state(t, system.states(y));
         }
     }
 
@@ -203,6 +247,7 @@ impl Run<'_> {
         if let Err(failure) = self.integrator.restart(t, stop, longest) {
             return fail(self.integrator, failure, t);
         }
+        self.record_state(t);
         let watches = !self.integrator.system().state_switches.is_empty();
         let with_delays = !self.integrator.system().model.delays.parameters.is_empty();
         let (mut now, mut idle) = (t, 0);
@@ -219,16 +264,19 @@ impl Run<'_> {
                     Ok(Some((time, crossings))) => {
                         self.write_until(time, false)?;
                         if self.output.is_complete() {
+                            self.record_state(reached);
                             return Ok(Advance::Done(time));
                         }
-                        return match self.integrator.go_back(time) {
-                            Ok(()) => Ok(Advance::Roots(time, crossings)),
-                            Err(failure) => fail(self.integrator, failure, time),
-                        };
+                        if let Err(failure) = self.integrator.go_back(time) {
+                            return fail(self.integrator, failure, time);
+                        }
+                        self.record_state(time);
+                        return Ok(Advance::Roots(time, crossings));
                     }
                     Err(failure) => return fail(self.integrator, failure, reached),
                 }
             }
+            self.record_state(reached);
             if let Step::Stop(reached) = step {
                 self.write_until(reached, false)?;
                 return Ok(Advance::Stop(reached));
@@ -329,18 +377,13 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
 
-    /// Applies the change of a period to states, parameters and their sensitivities. All of it is computed from the values before.
-    fn apply_change(&mut self, change: &PeriodChange, t: f64) -> Result<(), SimulationError> {
-        let (system, y) = self.integrator.parts();
-        let mut rows = self.output.spare.pop().unwrap_or_default();
-        rows.clear();
-        rows.resize(change.assignments.targets.len() * system.shape.columns, 0.0);
-        system.differentiate(&change.assignments.values, &change.assignments.numbers, t, y, &mut rows);
-        assign(system, t, y, &change.assignments, &rows)?;
-        self.output.spare.push(rows);
-        Ok(())
-    }
+/// Applies the change of a period to states, parameters and their sensitivities. All of it is computed from the values before.
+pub(super) fn apply_change(system: &mut System, y: &mut [f64], change: &PeriodChange, t: f64) -> Result<(), SimulationError> {
+    let mut rows = vec![0.0; change.assignments.targets.len() * system.shape.columns];
+    system.differentiate(&change.assignments.values, &change.assignments.numbers, t, y, &mut rows);
+    assign(system, t, y, &change.assignments, &rows)
 }
 
 impl Output<'_> {

@@ -1,14 +1,17 @@
 //! One simulator per thread: owns the integrator and all its memory, re-used without allocation.
 
 use super::SimulationError;
+use super::adjoint::{self, Gradient, Weights};
 use super::cvodes::{Failure, Integrator};
 use super::events::Execution;
+use super::record::Record;
 use super::run::{self, End, Goal};
 use super::steady_state::{self, Found};
 use super::system::System;
 use crate::jit::Kernel;
 use crate::model::CompiledModel;
 use crate::model::compiled::PeriodChange;
+use crate::model::conservation::Conservation;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use sundials_sys as flags;
@@ -25,6 +28,11 @@ pub struct Options {
     pub scaled_atol: bool,
     /// Factor by which the tolerances of sensitivity columns are looser than the states'.
     pub sensitivity_factor: f64,
+    /// Factor by which the relative tolerance of adjoint sensitivities, which is one of the gradient as a whole, is looser.
+    pub adjoint_factor: f64,
+    /// Factor by which the tolerances of a recorded simulation are tighter: where there are no sensitivities in the error test, the states
+    /// alone must carry the accuracy of the gradient.
+    pub record_factor: f64,
     /// Most steps between two output times, or to a steady state.
     pub max_steps: usize,
     /// Where Newton's method does not apply, a steady state is where every rate is at most the first number times the state plus
@@ -41,6 +49,8 @@ impl Default for Options {
             atol: 1e-12,
             scaled_atol: false,
             sensitivity_factor: 10.0,
+            adjoint_factor: 100.0,
+            record_factor: 0.01,
             max_steps: 100_000,
             steady_state: (1e-8, 1e-12),
             seed: 1,
@@ -136,6 +146,9 @@ pub struct Trajectory {
     pub executions: Vec<Execution>,
     /// Values of the triggers in the end.
     pub triggers: Vec<bool>,
+    /// Of the steady state at infinity, if there is one, the time at which it was found and, where it is isolated and nothing happened on the
+    /// way, the conserved quantities: then [`Simulator::backward`] can go through it.
+    pub steady: Option<(f64, Option<Vec<Conservation>>)>,
 }
 
 impl Trajectory {
@@ -159,7 +172,13 @@ pub struct Simulator {
     spare: Vec<Vec<f64>>,
     counts: Counts,
     now: Arc<AtomicU64>,
+    record: Record,
+    /// Whether the record is that of the trajectory.
+    recorded: bool,
 }
+
+/// The finest relative tolerance that rounding errors allow.
+const FINEST: f64 = 1e-13;
 
 /// Block shapes whose integrators are kept: states alone, with first and with second derivatives, for two sets of directions.
 const KEPT_SHAPES: usize = 6;
@@ -168,12 +187,27 @@ impl Simulator {
     /// A simulator for `model`. Fails only for options that cannot be meant.
     pub fn new(model: Arc<CompiledModel>, options: Options) -> Result<Self, SimulationError> {
         let positive = |v: f64| v > 0.0 && v.is_finite();
-        if !(positive(options.rtol) && positive(options.atol) && positive(options.sensitivity_factor)) {
+        if !(positive(options.rtol)
+            && positive(options.atol)
+            && positive(options.sensitivity_factor)
+            && positive(options.adjoint_factor)
+            && positive(options.record_factor))
+        {
             return Err(SimulationError::Unsupported { what: "a tolerance that is not a positive number".into() });
         }
         let counts = Counts::default();
         let (trajectory, now) = (Trajectory::default(), Arc::default());
-        Ok(Simulator { model, options, integrators: vec![], trajectory, spare: vec![], counts, now })
+        Ok(Simulator {
+            model,
+            options,
+            integrators: vec![],
+            trajectory,
+            spare: vec![],
+            counts,
+            now,
+            record: Record::default(),
+            recorded: false,
+        })
     }
 
     /// Simulates from `input.start` and returns the blocks at `times` (sorted, not before the start). At a time where a period
@@ -183,20 +217,115 @@ impl Simulator {
     /// A switch exactly at the start has happened already: the sensitivities do not jump there, although one side of the
     /// derivative with respect to a parameter that is the switching time would say so. The same holds for a switch exactly at a change.
     pub fn simulate(&mut self, input: &Input, times: &[f64]) -> Result<&Trajectory, SimulationError> {
+        self.run(input, times, None)?;
+        Ok(&self.trajectory)
+    }
+
+    /// Simulates without directions, at tighter tolerances, and notes what [`Simulator::backward`] needs.
+    pub fn record(&mut self, input: &Input, times: &[f64]) -> Result<&Trajectory, SimulationError> {
+        assert_eq!(input.directions, 0, "directions of a simulation to be differentiated backward");
+        if !self.model.delays.parameters.is_empty() {
+            return Err(SimulationError::Unsupported { what: "a derivative of a delay differential equation".into() });
+        }
+        let tighten = |tolerance: f64| tolerance.min(FINEST.max(tolerance * self.options.record_factor));
+        let tolerances = (tighten(self.options.rtol), self.options.atol * self.options.record_factor);
+        match self.run(input, times, Some(tolerances)) {
+            // What is asked for in vain can be had at the tolerances of simulations without derivatives.
+            Err(SimulationError::StepTooSmall { .. } | SimulationError::StepLimit { .. }) => {
+                self.run(input, times, Some((self.options.rtol, self.options.atol)))?;
+            }
+            result => result?,
+        }
+        Ok(&self.trajectory)
+    }
+
+    /// Derivatives by the start of the simulation of a function of its outputs with derivatives `weights`. The last simulation
+    /// must be one by [`Simulator::record`] that has not failed.
+    pub fn backward(&mut self, weights: &Weights) -> Result<Gradient, SimulationError> {
+        if !self.recorded {
+            return Err(SimulationError::Unsupported { what: "a backward integration without a recorded simulation".into() });
+        }
+        let (nx, np) = (self.model.states.len(), self.model.parameters.len());
+        let times = self.trajectory.times.clone();
+        assert_eq!(weights.states.len(), times.len() * nx, "weights of the outputs");
+        let finite = times.partition_point(|t| t.is_finite());
+        let mut end = vec![0.0; nx + np];
+        for i in finite..times.len() {
+            end.iter_mut().zip(&weights.states[i * nx..(i + 1) * nx]).for_each(|(e, w)| *e += w);
+            weights.parameters.get(i).into_iter().flatten().for_each(|&(b, w)| end[nx + b] += w);
+        }
+        if end[..nx].iter().any(|w| *w != 0.0) {
+            let trajectory = std::mem::take(&mut self.trajectory);
+            let result = self.through_steady_state(&trajectory, finite, &mut end);
+            self.trajectory = trajectory;
+            result?;
+        }
+        // What is not finite would stop the integration, and matters only where something depends on it.
+        let undefined: Vec<usize> = (0..np).filter(|b| !end[nx + b].is_finite()).collect();
+        undefined.iter().for_each(|b| end[nx + b] = 0.0);
+        let (mut gradient, counts) = adjoint::backward(&self.record, &self.model, &self.options, &times[..finite], weights, &end)?;
+        undefined.iter().for_each(|b| gradient.parameters[*b] = f64::NAN);
+        self.counts.add(&counts);
+        Ok(gradient)
+    }
+
+    /// From derivatives by a simulation's start to those by the start of the way to the steady state with which it began: `steady` is the
+    /// trajectory to there, of one output at infinity.
+    pub fn backward_from_steady_state(&mut self, steady: &Trajectory, after: Gradient) -> Result<Gradient, SimulationError> {
+        let nx = self.model.states.len();
+        let mut end = [after.states, after.parameters].concat();
+        self.through_steady_state(steady, 0, &mut end)?;
+        let parameters = end.split_off(nx);
+        Ok(Gradient { states: end, parameters })
+    }
+
+    /// Replaces derivatives `z` by the steady state (output `i` of a trajectory without directions) and parameters by those by states
+    /// and parameters before it.
+    fn through_steady_state(&mut self, trajectory: &Trajectory, i: usize, z: &mut [f64]) -> Result<(), SimulationError> {
+        let nx = self.model.states.len();
+        let refused = || SimulationError::Unsupported {
+            what: "an adjoint derivative through a steady state that is not isolated, or with events on the way,".into(),
+        };
+        let Some((time, Some(laws))) = &trajectory.steady else { return Err(refused()) };
+        let mut integrator = self.take_integrator(0, 0)?;
+        let system = integrator.parts().0;
+        system.parameters.copy_from_slice(&trajectory.parameters[trajectory.segment[i]]);
+        let x: Vec<f64> = trajectory.block(i).iter().step_by(trajectory.columns).copied().collect();
+        let result = steady_state::backward(system, *time, &x, laws, &z[..nx]);
+        self.integrators.push(integrator);
+        let (before, by_parameters) = result.ok_or_else(refused)?;
+        z[..nx].copy_from_slice(&before);
+        by_parameters.into_iter().for_each(|(b, w)| z[nx + b] += w);
+        Ok(())
+    }
+
+    /// Simulates; with a record, and at other tolerances (relative, absolute), where these are given.
+    fn run(&mut self, input: &Input, times: &[f64], recorded: Option<(f64, f64)>) -> Result<(), SimulationError> {
         check_input(&self.model, input, times)?;
         let pairs = input.second.map_or(0, |s| s.pairs.len());
         self.reset_trajectory(times, 1 + input.directions + pairs);
         let mut integrator = self.take_integrator(input.directions, pairs)?;
         let (system, y) = integrator.parts();
+        let (rtol, atol) = recorded.unwrap_or((self.options.rtol, self.options.atol));
+        system.set_tolerances(rtol, atol);
         system.start(input, y);
-        let result = run::run(&mut integrator, &mut self.trajectory, &mut self.spare, input, &self.options, Goal::Outputs, &self.now);
+        let mut record = recorded.is_some().then_some(&mut self.record);
+        record.iter_mut().for_each(|record| record.begin(&self.model, input, &self.options));
+        let (goal, now) = (Goal::Outputs, &self.now);
+        let result = run::run(&mut integrator, &mut self.trajectory, &mut self.spare, input, &self.options, goal, now, record);
         let result =
             result.and_then(|end| if times.last() == Some(&f64::INFINITY) { self.settle(&mut integrator, input, end) } else { Ok(end) });
+        self.recorded = recorded.is_some() && result.is_ok();
         self.counts.add(&integrator.take_counts());
         self.counts.simulations += 1;
         self.integrators.push(integrator);
         self.trajectory.triggers = result?.triggers;
-        Ok(&self.trajectory)
+        Ok(())
+    }
+
+    /// The last trajectory.
+    pub fn trajectory(&self) -> &Trajectory {
+        &self.trajectory
     }
 
     /// From the end of a simulation to its steady state, which is written as the output at infinity.
@@ -234,16 +363,17 @@ impl Simulator {
             let mut lone = self.take_integrator(0, 0)?;
             let (system, y) = lone.parts();
             system.start(&alone, y);
-            let limit = run::run(&mut lone, &mut way, &mut self.spare, &alone, &self.options, Goal::SteadyState, &self.now);
+            let limit = run::run(&mut lone, &mut way, &mut self.spare, &alone, &self.options, Goal::SteadyState, &self.now, None);
             let (limit_states, limit_parameters) = (lone.parts().1.to_vec(), lone.system().parameters.clone());
             self.counts.add(&lone.take_counts());
             self.integrators.push(lone);
             let limit = limit?;
-            if limit.found == Some(Found::Isolated) && way.executions.is_empty() {
+            if let (Some(Found::Isolated(laws)), true) = (&limit.found, way.executions.is_empty()) {
                 let (system, y) = integrator.parts();
                 y.iter_mut().step_by(stride).zip(&limit_states).for_each(|(y, x)| *y = *x);
                 system.parameters.copy_from_slice(&limit_parameters);
-                if steady_state::differentiate(system, limit.time, y) {
+                if steady_state::differentiate(system, limit.time, y, laws) {
+                    self.trajectory.steady = Some((limit.time, Some(laws.clone())));
                     run::write_steady_state(system, y, &mut self.trajectory, &mut self.spare);
                     return Ok(limit);
                 }
@@ -252,11 +382,16 @@ impl Simulator {
         way = Trajectory { times: vec![f64::INFINITY], nx, columns, ..Trajectory::default() };
         let (system, y) = integrator.parts();
         system.start(&all, y);
-        let limit = run::run(integrator, &mut way, &mut self.spare, &all, &self.options, Goal::SteadyState, &self.now)?;
+        let limit = run::run(integrator, &mut way, &mut self.spare, &all, &self.options, Goal::SteadyState, &self.now, None)?;
         let (system, y) = integrator.parts();
-        if limit.found == Some(Found::Isolated) && !steady_state::differentiate(system, limit.time, y) {
-            return Err(SimulationError::NonFinite { time: limit.time, what: "a derivative of the steady state".into() });
+        let mut laws = None;
+        if let Some(Found::Isolated(found)) = &limit.found {
+            if !steady_state::differentiate(system, limit.time, y, found) {
+                return Err(SimulationError::NonFinite { time: limit.time, what: "a derivative of the steady state".into() });
+            }
+            laws = Some(found.clone()).filter(|_| way.executions.is_empty());
         }
+        self.trajectory.steady = Some((limit.time, laws));
         self.trajectory.executions.append(&mut way.executions);
         run::write_steady_state(system, y, &mut self.trajectory, &mut self.spare);
         Ok(limit)
@@ -283,6 +418,7 @@ impl Simulator {
         t.segment.clear();
         t.executions.clear();
         t.triggers.clear();
+        t.steady = None;
     }
 
     fn take_integrator(&mut self, directions: usize, pairs: usize) -> Result<Integrator, SimulationError> {

@@ -10,6 +10,7 @@
 
 use super::switch::Cells;
 use super::system::System;
+use crate::model::conservation::Conservation;
 use nalgebra::{DMatrix, Dyn, LU};
 
 /// How close to the simulation's state Newton's method must end, relative to the largest value that a state had. A simulation
@@ -19,19 +20,27 @@ const NEAR: f64 = 1e-4;
 /// Most iterations of Newton's method.
 const MAX_ITERATIONS: usize = 12;
 
+/// Most states for which conserved quantities are looked for numerically.
+const MOST_STATES_FOR_LAWS: usize = 200;
+
+/// Steps of Newton's method that are this small, relative to the states, and do not shrink any more are rounding errors: a state of
+/// 1e-9 beside others of 1 has no more digits than this.
+const STAGNANT: f64 = 1e-6;
+
 /// A pivot this small beside the largest is 0 but for rounding. Rows and columns are scaled.
 const SINGULAR: f64 = 1e-13;
 
-/// The linearised equations at a state, factorised.
+/// The linearised equations at a state, or their transpose, factorised.
 pub struct Factors {
     lu: LU<f64, Dyn, Dyn>,
+    /// Factors of the right-hand sides and of the solutions.
     rows: Vec<f64>,
     columns: Vec<f64>,
 }
 
 impl Factors {
-    /// M at the states `x`, or `None` where it is singular, not finite, or does not apply: a model with invariants or delays.
-    pub fn new(system: &mut System, t: f64, x: &[f64]) -> Option<Self> {
+    /// M at the states `x` with these conserved quantities, or `None` where it is singular, not finite, or does not apply: a model with invariants or delays.
+    pub fn new(system: &mut System, t: f64, x: &[f64], laws: &[Conservation], transposed: bool) -> Option<Self> {
         let model = system.model.clone();
         if !model.invariants.positive.is_empty() || !model.delays.parameters.is_empty() || !system.evaluate_jacobian(t, x) {
             return None;
@@ -42,7 +51,7 @@ impl Factors {
         for ((&i, &j), &v) in dx.rows.iter().zip(&dx.columns).zip(system.jacobian()) {
             matrix[(i as usize, j as usize)] = v;
         }
-        for law in &model.conserved {
+        for law in laws {
             matrix.row_mut(law.dependent).fill(0.0);
             law.weights.iter().for_each(|&(j, w)| matrix[(law.dependent, j)] = w);
         }
@@ -62,6 +71,11 @@ impl Factors {
             row.scale_mut(1.0 / size);
             rows.push(1.0 / size);
         }
+        if transposed {
+            // The transpose of R M C, whose right-hand sides are scaled by C and whose solutions by R.
+            matrix.transpose_mut();
+        }
+        let (rows, columns) = if transposed { (columns, rows) } else { (rows, columns) };
         let lu = matrix.lu();
         let u = lu.u();
         let pivots = u.diagonal().abs();
@@ -83,10 +97,10 @@ impl Factors {
 }
 
 /// How a search ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Found {
-    /// Newton's method converged: derivatives follow from M.
-    Isolated,
+    /// Newton's method converged: derivatives follow from M, which has these conserved quantities.
+    Isolated(Vec<Conservation>),
     /// The rates vanish.
     AtRest,
 }
@@ -96,8 +110,12 @@ pub enum Found {
 pub struct Search {
     /// Largest value that each state had.
     scales: Vec<f64>,
-    /// Values of the conserved quantities.
-    totals: Vec<f64>,
+    /// The conserved quantities: those of the model, or more where some reactions are off.
+    laws: Vec<Conservation>,
+    /// The states whose conserved quantities are those of the steady state.
+    reference: Vec<f64>,
+    /// Whether more conserved quantities have been looked for.
+    looked_for_laws: bool,
     steps: usize,
     next_look: usize,
     /// Time that had passed at the last look.
@@ -116,7 +134,9 @@ impl Search {
     pub fn new(tolerances: (f64, f64), start: f64) -> Self {
         Search {
             scales: vec![],
-            totals: vec![],
+            laws: vec![],
+            reference: vec![],
+            looked_for_laws: false,
             steps: 0,
             next_look: 0,
             last_look: 0.0,
@@ -129,9 +149,10 @@ impl Search {
 
     /// What happens to the states otherwise than by their rates changes the conserved quantities: they are taken anew.
     pub fn begin(&mut self, system: &mut System, y: &[f64]) {
-        let x = system.states(y).to_vec();
-        self.scales.resize(x.len(), 0.0);
-        self.totals = (system.model.conserved.iter()).map(|law| law.weights.iter().map(|&(j, w)| w * x[j]).sum()).collect();
+        self.reference = system.states(y).to_vec();
+        self.scales.resize(self.reference.len(), 0.0);
+        self.laws.clone_from(&system.model.conserved);
+        self.looked_for_laws = false;
         self.next_look = self.steps;
     }
 
@@ -150,7 +171,7 @@ impl Search {
         let stride = system.shape.stride;
         if let Some(limit) = self.newton(system, t, &x, cells) {
             y.iter_mut().step_by(stride).zip(&limit).for_each(|(y, x)| *y = *x);
-            return Some(Found::Isolated);
+            return Some(Found::Isolated(self.laws.clone()));
         }
         self.rests(system, y, &x, t).then_some(Found::AtRest)
     }
@@ -200,8 +221,7 @@ impl Search {
     }
 
     /// Newton's method from `x`. `None` if it does not converge to a state near by and in the same cells of the switches.
-    fn newton(&self, system: &mut System, t: f64, start: &[f64], cells: &Cells) -> Option<Vec<f64>> {
-        let model = system.model.clone();
+    fn newton(&mut self, system: &mut System, t: f64, start: &[f64], cells: &Cells) -> Option<Vec<f64>> {
         let (mut x, absolute) = (start.to_vec(), system.absolute_tolerance());
         let mut last = f64::INFINITY;
         for iteration in 0..MAX_ITERATIONS {
@@ -209,10 +229,11 @@ impl Search {
                 return None;
             }
             let mut step = DMatrix::from_column_slice(x.len(), 1, system.rates());
-            for (law, total) in model.conserved.iter().zip(&self.totals) {
-                step[law.dependent] = law.weights.iter().map(|&(j, w)| w * x[j]).sum::<f64>() - total;
+            let factors = Factors::new(system, t, &x, &self.laws, false).or_else(|| self.with_more_laws(system, t, &x))?;
+            for law in &self.laws {
+                step[law.dependent] = law.weights.iter().map(|&(j, w)| w * (x[j] - self.reference[j])).sum::<f64>();
             }
-            if !Factors::new(system, t, &x)?.solve(&mut step) {
+            if !factors.solve(&mut step) {
                 return None;
             }
             x.iter_mut().zip(step.iter()).for_each(|(x, d)| *x -= d);
@@ -225,7 +246,7 @@ impl Search {
             }
             let size = x.iter().zip(step.iter()).map(|(x, d)| d.abs() / (x.abs() + absolute)).fold(0.0, f64::max);
             // At rounding level steps stop to shrink.
-            if size <= 4.0 * f64::EPSILON || (size < 1e-9 && size >= 0.5 * last) {
+            if size <= 4.0 * f64::EPSILON || (size < STAGNANT && size >= 0.5 * last) {
                 let accepted = !far(&x, NEAR)
                     && self.approaches(system, t, start, &x)
                     && !depends_on_time(system, t, &x)
@@ -235,6 +256,46 @@ impl Search {
             last = size;
         }
         None
+    }
+
+    /// M with all conserved quantities that there are for the parameters in force: where inhibitors are absent, parts of a network are cut off
+    /// and conserved by themselves, which the equations do not show. They are the left null vectors that J has in common at the
+    /// reference, at `x` and half way between.
+    fn with_more_laws(&mut self, system: &mut System, t: f64, x: &[f64]) -> Option<Factors> {
+        let nx = x.len();
+        let moved = x.iter().zip(&self.reference).any(|(x, r)| x != r);
+        // With directions that change the parameters it is for the integration to say what is conserved.
+        if self.looked_for_laws
+            || !moved
+            || system.directions > 0
+            || nx > MOST_STATES_FOR_LAWS
+            || !system.model.invariants.positive.is_empty()
+        {
+            return None;
+        }
+        self.looked_for_laws = true;
+        let model = system.model.clone();
+        let dx = &model.rhs.dx;
+        let mut all = DMatrix::zeros(nx, 3 * nx);
+        for (place, share) in [0.0, 0.5, 1.0].into_iter().enumerate() {
+            let between: Vec<f64> = x.iter().zip(&self.reference).map(|(x, r)| r + share * (x - r)).collect();
+            if !system.evaluate_jacobian(t, &between) {
+                return None;
+            }
+            for ((&i, &j), &v) in dx.rows.iter().zip(&dx.columns).zip(system.jacobian()) {
+                all[(i as usize, place * nx + j as usize)] = v;
+            }
+        }
+        let mut laws = left_null_vectors(all)?;
+        if laws.len() <= self.laws.len() {
+            return None;
+        }
+        std::mem::swap(&mut self.laws, &mut laws);
+        let factors = Factors::new(system, t, x, &self.laws, false);
+        if factors.is_none() {
+            self.laws = laws;
+        }
+        factors
     }
 
     /// Whether the states move towards the `limit`, or are there but for rounding. They leave an unstable steady state.
@@ -248,6 +309,39 @@ impl Search {
         system.evaluate_states(t, x)
             && way.iter().zip(system.rates()).zip(&self.scales).map(|((d, f), s)| d * f / (s + absolute)).sum::<f64>() < 0.0
     }
+}
+
+/// A basis of the left null space, in reduced echelon form. `None` if it cannot be told.
+fn left_null_vectors(mut matrix: DMatrix<f64>) -> Option<Vec<Conservation>> {
+    let n = matrix.nrows();
+    for mut column in matrix.column_iter_mut() {
+        let size = column.amax();
+        if size > 0.0 {
+            column.scale_mut(1.0 / size);
+        }
+    }
+    let decomposition = matrix.svd(true, false);
+    let u = decomposition.u?;
+    let largest = decomposition.singular_values.max();
+    let null: Vec<usize> = (0..n).filter(|k| decomposition.singular_values[*k] <= SINGULAR * largest).collect();
+    let mut rows: Vec<Vec<f64>> = null.iter().map(|k| u.column(*k).iter().copied().collect()).collect();
+    let mut laws = Vec::new();
+    for k in 0..rows.len() {
+        let (pivot, size) = rows[k].iter().enumerate().map(|(j, v)| (j, v.abs())).max_by(|a, b| a.1.total_cmp(&b.1))?;
+        if size < 1e-6 {
+            return None;
+        }
+        let scale = 1.0 / rows[k][pivot];
+        rows[k].iter_mut().for_each(|v| *v *= scale);
+        let own = rows[k].clone();
+        for (_, row) in rows.iter_mut().enumerate().filter(|(other, _)| *other != k) {
+            let factor = row[pivot];
+            row.iter_mut().zip(&own).for_each(|(v, o)| *v -= factor * o);
+        }
+        laws.push(pivot);
+    }
+    let weights = |row: &[f64]| row.iter().copied().enumerate().filter(|(_, v)| v.abs() > 1e-9).collect();
+    Some(laws.into_iter().zip(&rows).map(|(dependent, row)| Conservation { weights: weights(row), dependent }).collect())
 }
 
 /// Whether the rates still change with time itself, so that their zero is not the limit.
@@ -268,15 +362,14 @@ fn stays(system: &mut System, t: f64, x: &[f64], cells: &Cells) -> bool {
 
 /// Sensitivities of the isolated steady state in column 0 of `y`. The other columns hold those of an earlier time, which say how the
 /// conserved quantities depend on the directions. Returns whether they are finite.
-pub fn differentiate(system: &mut System, t: f64, y: &mut [f64]) -> bool {
+pub fn differentiate(system: &mut System, t: f64, y: &mut [f64], laws: &[Conservation]) -> bool {
     let (nx, ns, stride, pairs) = (system.shape.rows, system.directions, system.shape.stride, system.pairs.len());
     if ns == 0 {
         return true;
     }
-    let model = system.model.clone();
     let x = system.states(y).to_vec();
-    let Some(factors) = Factors::new(system, t, &x) else { return false };
-    let totals: Vec<Vec<f64>> = (model.conserved.iter())
+    let Some(factors) = Factors::new(system, t, &x, laws, false) else { return false };
+    let totals: Vec<Vec<f64>> = (laws.iter())
         .map(|law| (1..1 + ns + pairs).map(|c| law.weights.iter().map(|&(j, w)| w * y[j * stride + c]).sum()).collect())
         .collect();
     // With no sensitivities of the states in the block, its rates are what remains of their equations. Those of second order need
@@ -292,8 +385,17 @@ pub fn differentiate(system: &mut System, t: f64, y: &mut [f64]) -> bool {
         if !system.rhs(t, y, &mut rates) {
             return false;
         }
+        // What is conserved only for the parameters in force may not be by directions that change them.
+        for law in laws {
+            for c in first..first + count {
+                let terms = || law.weights.iter().map(|&(j, w)| w * rates[j * stride + c]);
+                if terms().sum::<f64>().abs() > 1e-9 * terms().map(f64::abs).sum::<f64>() {
+                    return false;
+                }
+            }
+        }
         let mut right = DMatrix::from_fn(nx, count, |i, c| -rates[i * stride + first + c]);
-        for (law, total) in model.conserved.iter().zip(&totals) {
+        for (law, total) in laws.iter().zip(&totals) {
             (0..count).for_each(|c| right[(law.dependent, c)] = total[first - 1 + c]);
         }
         if !factors.solve(&mut right) {
@@ -304,4 +406,26 @@ pub fn differentiate(system: &mut System, t: f64, y: &mut [f64]) -> bool {
         }
     }
     true
+}
+
+/// The transpose of [`differentiate`]: from derivatives `by_states` of a function by the isolated steady state `x` to those by the states
+/// before and by the parameters in force (index, derivative). The latter may not be finite for a parameter on which nothing depends.
+/// `None` where it cannot be.
+pub fn backward(system: &mut System, t: f64, x: &[f64], laws: &[Conservation], by_states: &[f64]) -> Option<(Vec<f64>, Vec<(usize, f64)>)> {
+    let model = system.model.clone();
+    let factors = Factors::new(system, t, x, laws, true)?;
+    let mut z = DMatrix::from_column_slice(x.len(), 1, by_states);
+    if !factors.solve(&mut z) {
+        return None;
+    }
+    let mut before = vec![0.0; x.len()];
+    for law in laws {
+        law.weights.iter().for_each(|&(j, w)| before[j] += w * z[law.dependent]);
+        z[law.dependent] = 0.0;
+    }
+    let dp = &model.rhs.dp;
+    let mut values = vec![0.0; dp.rows.len()];
+    dp.kernel.call([&[t][..], x, &system.parameters, &[]], &mut values, &mut system.scratch);
+    let entries = dp.rows.iter().zip(&dp.columns).zip(&values).filter(|((_, b), _)| (**b as usize) < system.parameters.len());
+    Some((before, entries.map(|((&i, &b), v)| (b as usize, -v * z[i as usize])).filter(|e| e.1 != 0.0).collect()))
 }

@@ -254,6 +254,11 @@ impl System {
         }
     }
 
+    /// Sets the tolerances of the simulations to come.
+    pub fn set_tolerances(&mut self, rtol: f64, atol: f64) {
+        (self.rtol, self.given_atol) = (rtol, atol);
+    }
+
     /// Takes over the start of a simulation: parameters, seeds, and the block of the initial states into `y`.
     pub fn start(&mut self, input: &Input, y: &mut [f64]) {
         let (ns, stride) = (self.directions, self.shape.stride);

@@ -6,8 +6,8 @@
 //! back explicitly, because changes of version 2 stay in force.
 
 use super::table::show;
-use super::{Change, Experiment, NoiseDistribution, Override, Parameter, Problem, Scale, Version};
-use crate::diag::{Diagnostic, Diagnostics, Span};
+use super::{Change, Experiment, NoiseDistribution, Override, Parameter, PriorFamily, Problem, Scale, Version};
+use crate::diag::{Diagnostics, Span};
 use crate::expr::AstKind;
 use indexmap::{IndexMap, IndexSet};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -48,10 +48,21 @@ fn quoted(cell: &str) -> String {
     if cell.contains(['\t', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_string() }
 }
 
-/// The files of the version 2 problem by name, without the model's, which is to be called `model_file`. `None` if something cannot be
-/// said in version 2, which is reported.
-pub fn to_version_2(problem: &Problem, facts: &ModelFacts, model_file: &str, d: &mut Diagnostics) -> Option<Vec<(String, String)>> {
-    let mut converter = Converter { problem, facts, rows: problem.parameters.iter().map(|p| p.id.as_str()).collect(), failed: false, d };
+/// A version 2 problem.
+#[derive(Debug, Clone)]
+pub struct Converted {
+    /// The files by name, without the model's.
+    pub files: Vec<(String, String)>,
+    /// Place of the first prior, where there are any: those of version 2 are densities of the parameter itself, within its bounds, so the posterior
+    /// is another one.
+    pub first_prior: Option<Span>,
+}
+
+/// The problem as version 2; the model's file is to be called `model_file`. `None` if something cannot be said in version 2, which is
+/// reported.
+pub fn to_version_2(problem: &Problem, facts: &ModelFacts, model_file: &str, d: &mut Diagnostics) -> Option<Converted> {
+    let mut converter =
+        Converter { problem, facts, rows: problem.parameters.iter().map(|p| p.id.as_str()).collect(), failed: false, first_prior: None, d };
     if problem.version == Version::V2 || problem.nlme.is_some() {
         let what = if problem.nlme.is_some() {
             "the conversion of a problem with the extension `nlme`"
@@ -82,7 +93,8 @@ pub fn to_version_2(problem: &Problem, facts: &ModelFacts, model_file: &str, d: 
         ("measurements.tsv", measurements),
     ];
     let tables = sheets.iter().map(|(name, sheet)| (name.to_string(), sheet.text()));
-    Some(std::iter::once(("problem.yaml".to_string(), yaml)).chain(tables).collect())
+    let files = std::iter::once(("problem.yaml".to_string(), yaml)).chain(tables).collect();
+    Some(Converted { files, first_prior: converter.first_prior })
 }
 
 struct Converter<'a> {
@@ -91,6 +103,7 @@ struct Converter<'a> {
     /// Ids of the parameter table.
     rows: FxHashSet<&'a str>,
     failed: bool,
+    first_prior: Option<Span>,
     d: &'a mut Diagnostics,
 }
 
@@ -330,16 +343,7 @@ impl<'a> Converter<'a> {
                 numbers.iter().map(|v| show(*v)).collect::<Vec<_>>().join(";"),
             ]);
         }
-        if let Some(first) = priors.first() {
-            self.d.push(
-                Diagnostic::warning("P0518", "priors of version 2 are densities of the parameter itself, within its bounds")
-                    .at(
-                        first,
-                        "the likelihood stays the same; the posterior changes by constants and, for logarithmic scales, by the Jacobian",
-                    )
-                    .help("version 2 also gives the other estimated parameters a uniform prior within their bounds"),
-            );
-        }
+        self.first_prior = priors.first().map(|p| Span::clone(p));
         sheet
     }
 }
@@ -353,16 +357,17 @@ fn prior(parameter: &Parameter) -> Option<(&'static str, Vec<f64>)> {
     };
     let scaled = || prior.parameters.iter().map(|v| v * factor).collect::<Vec<_>>();
     let on_lin = parameter.scale == Scale::Lin;
-    Some(match prior.family.as_str() {
-        "uniform" => ("uniform", prior.parameters.clone()),
-        "normal" => ("normal", prior.parameters.clone()),
-        "laplace" => ("laplace", prior.parameters.clone()),
-        "logNormal" => ("log-normal", prior.parameters.clone()),
-        "logLaplace" => ("log-laplace", prior.parameters.clone()),
-        "parameterScaleNormal" if on_lin => ("normal", prior.parameters.clone()),
-        "parameterScaleNormal" => ("log-normal", scaled()),
-        "parameterScaleLaplace" if on_lin => ("laplace", prior.parameters.clone()),
-        "parameterScaleLaplace" => ("log-laplace", scaled()),
+    Some(match prior.family {
+        PriorFamily::Uniform => ("uniform", prior.parameters.clone()),
+        PriorFamily::Normal => ("normal", prior.parameters.clone()),
+        PriorFamily::Laplace => ("laplace", prior.parameters.clone()),
+        PriorFamily::LogNormal => ("log-normal", prior.parameters.clone()),
+        PriorFamily::LogLaplace => ("log-laplace", prior.parameters.clone()),
+        PriorFamily::ScaleNormal if on_lin => ("normal", prior.parameters.clone()),
+        PriorFamily::ScaleNormal => ("log-normal", scaled()),
+        PriorFamily::ScaleLaplace if on_lin => ("laplace", prior.parameters.clone()),
+        PriorFamily::ScaleLaplace => ("log-laplace", scaled()),
+        // A uniform prior on the scale is none in version 1, and the others are not of version 1.
         _ => return None,
     })
 }

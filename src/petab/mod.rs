@@ -39,6 +39,8 @@
 //! | P0119 | a condition table of the other version |
 //! | P0121 | blanks around an identifier or the name of a column |
 //! | P0122 | a negative nominal value on a logarithmic scale |
+//! | P0127 | prior parameters outside their domain |
+//! | P0128 | a prior that excludes all values between the bounds |
 //! | P0202 | undefined experiment |
 //! | P0203 | undefined observable |
 //! | P0204 | undefined condition |
@@ -93,7 +95,6 @@
 //! | P0515 | warning: unknown hint value |
 //! | P0516 | warning: unknown hint |
 //! | P0517 | warning: a declared placeholder is not used |
-//! | P0518 | warning: converted priors are of another kind |
 //! | P0519 | warning: observables without measurements |
 //! | P0520 | warning: no measurements |
 //! | P0901 | valid, but not supported |
@@ -108,6 +109,7 @@ mod measurements;
 mod observables;
 mod parameters;
 mod population;
+mod priors;
 pub mod problem;
 mod problem_file;
 mod random_effects;

@@ -7,35 +7,8 @@
 //! estimated as they are. Values and gradients per parameter are reported on the estimation scale; no likelihood depends on it.
 
 use super::table::{Cell, Table, parse_number, show};
-use super::{Parameter, Prior, Scale, Version};
+use super::{Parameter, PriorFamily, Scale, Version, priors};
 use crate::diag::{Diagnostic, Diagnostics};
-
-/// Prior families of version 1 with their numbers of parameters. `parameterScaleUniform` is the default and means none.
-const PRIORS_V1: [(&str, usize); 8] = [
-    ("uniform", 2),
-    ("normal", 2),
-    ("laplace", 2),
-    ("logNormal", 2),
-    ("logLaplace", 2),
-    ("parameterScaleUniform", 2),
-    ("parameterScaleNormal", 2),
-    ("parameterScaleLaplace", 2),
-];
-
-/// Prior families of version 2 with their numbers of parameters.
-const PRIORS_V2: [(&str, usize); 11] = [
-    ("cauchy", 2),
-    ("chisquare", 1),
-    ("exponential", 1),
-    ("gamma", 2),
-    ("laplace", 2),
-    ("log-laplace", 2),
-    ("log-normal", 2),
-    ("log-uniform", 2),
-    ("normal", 2),
-    ("rayleigh", 1),
-    ("uniform", 2),
-];
 
 /// Reads the parameter tables; `hyper` marks the rows as hyperparameters of `nlme`. `complete` becomes false if a table
 /// cannot be read at all.
@@ -57,7 +30,8 @@ fn read_table(table: &Table, version: Version, hyper: bool, complete: &mut bool,
     let upper_column = table.find("upperBound");
     let nominal = table.find("nominalValue");
     let prior_columns = if v1 { ["objectivePriorType", "objectivePriorParameters"] } else { ["priorDistribution", "priorParameters"] };
-    let prior = prior_columns.map(|c| table.find(c));
+    let prior_columns = prior_columns.map(|c| table.find(c));
+    let start_columns = ["initializationPriorType", "initializationPriorParameters"].map(|c| table.find(c).filter(|_| v1));
 
     let before = d.items().len();
     let mut parameters = Vec::new();
@@ -126,8 +100,13 @@ fn read_table(table: &Table, version: Version, hyper: bool, complete: &mut bool,
                     .at(&optional(nominal).span(), format!("{} is not within {} to {}", show(value), show(lower), show(upper))),
             );
         }
-        let prior = read_prior(prior.map(optional), version, (lower, upper), d);
-        parameters.push(Parameter { id: name.to_string(), scale, lower, upper, nominal: nominal_value, estimate, prior, hyper, span });
+        let id = name.to_string();
+        let mut parameter = Parameter { id, scale, lower, upper, nominal: nominal_value, estimate, prior: None, start: None, hyper, span };
+        // The uniform distribution on the scale of the parameter, the default, means that the objective has no prior.
+        let prior = priors::read(prior_columns.map(optional), version, &parameter, d);
+        parameter.prior = prior.filter(|p| p.family != PriorFamily::ScaleUniform);
+        parameter.start = priors::read(start_columns.map(optional), version, &parameter, d);
+        parameters.push(parameter);
     }
     d.group(before);
     parameters
@@ -185,37 +164,4 @@ fn read_scale(cell: &Cell, name: &str, estimate: bool, lower: Option<f64>, d: &m
         );
     }
     scale
-}
-
-fn read_prior(cells: [Cell; 2], version: Version, bounds: (f64, f64), d: &mut Diagnostics) -> Option<Prior> {
-    let [family, values] = cells;
-    let families: &[(&str, usize)] = if version == Version::V1 { &PRIORS_V1 } else { &PRIORS_V2 };
-    let words: Vec<(&str, usize)> = families.to_vec();
-    let count = family.word(&words, d).ok()??;
-    if family.text() == "parameterScaleUniform" {
-        return None;
-    }
-    let span = family.span();
-    if values.is_missing() && version == Version::V1 && family.text() == "uniform" {
-        return Some(Prior { family: family.text().to_string(), parameters: vec![bounds.0, bounds.1], span });
-    }
-    let mut parameters = Vec::new();
-    for part in values.text().split(';').map(str::trim).filter(|p| !p.is_empty() && !values.is_missing()) {
-        match parse_number(part).filter(|v| !v.is_nan()) {
-            Some(value) => parameters.push(value),
-            None => {
-                values.not_a_number("numbers separated by semicolons", d);
-                return None;
-            }
-        }
-    }
-    if parameters.len() != count {
-        d.push(
-            Diagnostic::error("P0117", format!("the prior `{}` has {count} parameters, not {}", family.text(), parameters.len()))
-                .at(&values.span(), "expected numbers separated by semicolons")
-                .also(&span, "the prior"),
-        );
-        return None;
-    }
-    Some(Prior { family: family.text().to_string(), parameters, span })
 }

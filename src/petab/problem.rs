@@ -115,21 +115,59 @@ pub struct Parameter {
     pub estimate: bool,
     /// Objective prior.
     pub prior: Option<Prior>,
+    /// Initialisation prior of version 1, from which starting values are drawn.
+    pub start: Option<Prior>,
     /// Whether it comes from a hyperparameter file of `nlme`.
     pub hyper: bool,
     /// Place of the id.
     pub span: Span,
 }
 
-/// An objective prior as the table gives it.
+/// A prior as the table gives it.
 #[derive(Debug, Clone)]
 pub struct Prior {
-    /// Name in the table, such as `normal`, `log-normal`, `parameterScaleNormal`.
-    pub family: String,
-    /// Its parameters.
+    /// Its family.
+    pub family: PriorFamily,
+    /// Its parameters: finite, as many as the family has, and within its domain.
     pub parameters: Vec<f64>,
     /// Place.
     pub span: Span,
+}
+
+/// Families of priors of both versions. Those that begin with `Scale` are distributions of the parameter on its scale, those that begin
+/// with `Log` are given by the natural logarithm of the parameter, all others are distributions of the parameter itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum PriorFamily {
+    Cauchy,
+    ChiSquare,
+    Exponential,
+    Gamma,
+    Laplace,
+    LogLaplace,
+    LogNormal,
+    LogUniform,
+    Normal,
+    Rayleigh,
+    Uniform,
+    ScaleLaplace,
+    ScaleNormal,
+    ScaleUniform,
+}
+
+impl PriorFamily {
+    /// What the parameters are.
+    pub fn parameters(self) -> &'static [&'static str] {
+        use PriorFamily::*;
+        match self {
+            Normal | LogNormal | ScaleNormal => &["mean", "standard deviation"],
+            Laplace | LogLaplace | ScaleLaplace | Cauchy => &["location", "scale"],
+            Uniform | LogUniform | ScaleUniform => &["lower end", "upper end"],
+            Gamma => &["shape", "scale"],
+            ChiSquare => &["degrees of freedom"],
+            Exponential | Rayleigh => &["scale"],
+        }
+    }
 }
 
 /// Distribution of a measurement around the simulation, with the transformation folded in.

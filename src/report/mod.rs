@@ -82,9 +82,13 @@ pub struct RunInfo {
 /// The objective at the best point.
 #[derive(Debug, Clone)]
 pub struct ObjectiveSummary {
-    /// Negative log-likelihood (with priors where the problem has them).
+    /// What was minimised: the negative log-posterior (not normalised), without priors the negative log-likelihood.
     pub nllh: f64,
-    /// Its summands: name and value.
+    /// Log-likelihood by the objective's own method, without priors.
+    pub llh: f64,
+    /// Sum of the log densities of the priors; `None` in a problem without priors.
+    pub log_prior: Option<f64>,
+    /// Summands of `nllh`: name and value.
     pub terms: Vec<(String, f64)>,
     /// Number of estimated parameters.
     pub n_parameters: usize,
@@ -92,7 +96,7 @@ pub struct ObjectiveSummary {
     pub n_data: usize,
     /// Number of individuals.
     pub n_individuals: usize,
-    /// Akaike's information criterion.
+    /// Akaike's information criterion, like the following ones of the likelihood at the best point.
     pub aic: f64,
     /// Bayesian information criterion.
     pub bic: f64,
@@ -104,6 +108,13 @@ pub struct ObjectiveSummary {
     pub method: String,
     /// Monte Carlo standard error of `minus2ll`, where it has one.
     pub standard_error: Option<f64>,
+}
+
+impl ObjectiveSummary {
+    /// What `nllh` is called.
+    fn name(&self) -> &'static str {
+        if self.log_prior.is_some() { "−log posterior" } else { "−log L" }
+    }
 }
 
 /// An estimated parameter. Values are natural ones unless said otherwise.

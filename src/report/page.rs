@@ -42,6 +42,7 @@ struct Page {
     version: String,
     verdict: String,
     good: bool,
+    objective: &'static str,
     numbers: Vec<(String, String)>,
     terms: Vec<(String, String)>,
     warnings: Vec<String>,
@@ -79,6 +80,7 @@ pub fn page(results: &RunResults) -> Result<String, askama::Error> {
         version: clean(&info.version),
         verdict,
         good,
+        objective: results.objective.name(),
         numbers: numbers(results),
         terms: results.objective.terms.iter().map(|(name, value)| (clean(name), sign(objective(*value, 3)))).collect(),
         warnings: limited(&info.warnings),
@@ -127,8 +129,9 @@ fn limited(items: &[String]) -> Vec<String> {
 
 fn verdict(results: &RunResults, n: StartCounts) -> (String, bool) {
     let value = sign(objective(results.objective.nllh, 3));
+    let name = results.objective.name();
     if n.total == 0 {
-        return (format!("No optimisation was run: −log L is {value} at the given parameters."), true);
+        return (format!("No optimisation was run: {name} is {value} at the given parameters."), true);
     }
     if n.finite == 0 {
         return (
@@ -137,7 +140,7 @@ fn verdict(results: &RunResults, n: StartCounts) -> (String, bool) {
         );
     }
     let mut text = format!(
-        "The best −log L is {value}. {} of {} starts ended within {PLATEAU} of it, {} converged. ",
+        "The best {name} is {value}. {} of {} starts ended within {PLATEAU} of it, {} converged. ",
         n.plateau, n.total, n.converged
     );
     let best = results.fit.best().is_some_and(|s| s.stop.converged());
@@ -158,7 +161,11 @@ fn verdict(results: &RunResults, n: StartCounts) -> (String, bool) {
 fn numbers(results: &RunResults) -> Vec<(String, String)> {
     let (o, info) = (&results.objective, &results.info);
     let error = o.standard_error.map(|s| format!(" ± {}", typeset(s, 2))).unwrap_or_default();
-    let mut rows = vec![("−log L".to_owned(), sign(objective(o.nllh, 3)))];
+    let mut rows = vec![(o.name().to_owned(), sign(objective(o.nllh, 3)))];
+    if let Some(log_prior) = o.log_prior {
+        rows.push(("−log L".to_owned(), sign(objective(-o.llh, 3))));
+        rows.push(("−log prior".to_owned(), sign(objective(-log_prior, 3))));
+    }
     rows.push((format!("−2 log L, {}", clean(&o.method)), format!("{}{error}", sign(objective(o.minus2ll, 2)))));
     rows.push(("AIC".to_owned(), sign(objective(o.aic, 2))));
     rows.push((format!("BIC, n = {}", clean(&o.bic_n)), sign(objective(o.bic, 2))));

@@ -45,7 +45,10 @@ pub fn text(results: &RunResults) -> String {
         StartCounts { finite: 0, total, .. } => format!("none of {total} starts ended with a value"),
         _ => format!("found by {} of {} starts (within {PLATEAU}) · {} converged", n.plateau, n.total, n.converged),
     };
-    line(format!("best −log L {} · {found}", objective(o.nllh, 3)));
+    line(format!("best {} {} · {found}", o.name(), objective(o.nllh, 3)));
+    if let Some(log_prior) = o.log_prior {
+        line(format!("−log L {} · −log prior {} · AIC and BIC take the likelihood there", objective(-o.llh, 3), objective(-log_prior, 3)));
+    }
     line(format!(
         "AIC {} · BIC {} (n = {}) · −2 log L {} ({}{})",
         objective(o.aic, 2),
@@ -121,6 +124,8 @@ pub fn json(results: &RunResults) -> String {
     let value = json!({
         "schema": "mixode-summary-1",
         "nllh": o.nllh,
+        "llh": o.llh,
+        "log_prior": o.log_prior,
         "minus2LL": { "value": o.minus2ll, "method": o.method, "standard_error": o.standard_error },
         "parameters": parameters,
         "starts": { "total": n.total, "converged": n.converged, "within_0.1_of_best": n.plateau },

@@ -25,7 +25,7 @@ pub fn trace(results: &RunResults) -> Option<String> {
     let x = Axis::linear([0.0, (length - 1) as f64], frame.left, frame.right);
     let values = starts.iter().flat_map(|s| s.trace.iter().map(|v| difference(*v)));
     let y = Axis::log(values.chain([FLOOR, 1.0]), frame.bottom, frame.top);
-    svg.axes(frame, &x, &y, (8, 7), ("iteration", "−log L above the best"));
+    svg.axes(frame, &x, &y, (8, 7), ("iteration", &format!("{} above the best", results.objective.name())));
     // The best start is drawn last, so that it lies on top.
     for (rank, start) in starts.iter().enumerate().rev() {
         let points: Vec<(usize, f64)> = start.trace.iter().copied().enumerate().collect();

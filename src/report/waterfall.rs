@@ -39,7 +39,7 @@ pub fn waterfall(results: &RunResults) -> Option<String> {
     if let (Some(top), Some(bottom)) = (y.position(PLATEAU), y.position(FLOOR)) {
         svg.rect("band", frame.left, top, frame.right - frame.left, bottom - top);
     }
-    svg.axes(frame, &x, &y, (count.min(8), 7), ("start, best first", "−log L above the best"));
+    svg.axes(frame, &x, &y, (count.min(8), 7), ("start, best first", &format!("{} above the best", results.objective.name())));
     let shown = thin(&ranked, LIMIT);
     let line = shown.iter().map(|(i, s)| Some((x.position(*i as f64 + 1.0)?, y.position(difference(s.value))?)));
     svg.path("thin", line);
