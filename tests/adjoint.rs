@@ -231,7 +231,7 @@ fn objective(path: &Path, options: Options) -> ProblemObjective {
 }
 
 /// Benchmark problems: adjoint gradients at default settings against forward ones at tight tolerances. DESIGN.md 2.4 asks for 1e-4;
-/// all of these have less than 1e-5.
+/// the largest one measured was 7.5e-6 (Bachmann), and the check leaves a factor of 4 for other processors.
 #[test]
 fn benchmark_problems() {
     for name in ["Boehm_JProteomeRes2014", "Fujita_SciSignal2010", "Bachmann_MSB2011", "Borghans_BiophysChem1997", "Smith_BMCSystBiol2013"]
