@@ -241,8 +241,8 @@ impl<'a> Backward<'a> {
     fn go(&mut self, t: &mut f64, to: f64, z: &mut [f64]) -> Result<(), SimulationError> {
         let nx = self.lambda.len();
         let from = *t;
-        // Outputs that are not within the stretch are at its ends, up to rounding.
-        if !(to < from) {
+        // Outputs that are not within the stretch are at its ends, up to rounding; a stretch without states has no times.
+        if to >= from || from.is_nan() || to.is_nan() {
             return Ok(());
         }
         *t = to;
