@@ -4,10 +4,9 @@
 
 mod event_support;
 mod reference_data;
-use event_support::{Event, Subject, document, reactions, tight, with_rules};
+use event_support::{Event, Subject, document, reactions, suite_case, tight, with_rules};
 use mixode::ode::SimulationError;
 use reference_data::{numbers, oracles, shared};
-use std::path::Path;
 
 fn named(values: &[(&str, f64)]) -> Vec<(String, f64)> {
     values.iter().map(|(n, v)| (n.to_string(), *v)).collect()
@@ -315,40 +314,6 @@ fn endless_events_end() {
     let subject = Subject::new(&xml, &named(&[("k", 1.0)]), false).unwrap();
     let error = subject.simulate(&[1.0], 0, &[3.0], &tight()).unwrap_err();
     assert!(matches!(error, SimulationError::EventLoop { .. }), "{error}");
-}
-
-/// Constant parameters of a file with their values, and the output times of its settings, moved off round numbers.
-fn suite_case(folder: &Path) -> Option<(String, Vec<(String, f64)>, Vec<f64>)> {
-    let case = folder.file_name()?.to_str()?.to_string();
-    let mut files: Vec<_> = std::fs::read_dir(folder).ok()?.map(|e| e.unwrap().path()).collect();
-    files.retain(|f| f.file_name().unwrap().to_str().unwrap().starts_with(&format!("{case}-sbml-l")));
-    let xml = std::fs::read_to_string(files.into_iter().max()?).ok()?;
-    if !xml.contains("<event ") && !xml.contains("<event>") || xml.contains("symbols/delay") || xml.contains("comp:") {
-        return None;
-    }
-    let document = roxmltree::Document::parse(&xml).ok()?;
-    let list = document.descendants().find(|n| n.has_tag_name_local("listOfParameters"))?;
-    let assigned: Vec<&str> = document.descendants().filter_map(|n| n.attribute("variable").or(n.attribute("symbol"))).collect();
-    let parameters: Vec<(String, f64)> = list
-        .children()
-        .filter(|n| n.is_element())
-        .filter_map(|n| Some((n.attribute("id")?.to_string(), n.attribute("value")?.parse::<f64>().ok()?)))
-        .filter(|(id, value)| *value != 0.0 && value.is_finite() && !assigned.contains(&id.as_str()))
-        .take(6)
-        .collect();
-    let settings = std::fs::read_to_string(folder.join(format!("{case}-settings.txt"))).ok()?;
-    let duration: f64 = settings.lines().find_map(|l| l.strip_prefix("duration:"))?.trim().parse().ok()?;
-    (!parameters.is_empty()).then(|| (xml.clone(), parameters, [0.137, 0.389, 0.713, 0.971].map(|f| f * duration).to_vec()))
-}
-
-trait Local {
-    fn has_tag_name_local(&self, name: &str) -> bool;
-}
-
-impl Local for roxmltree::Node<'_, '_> {
-    fn has_tag_name_local(&self, name: &str) -> bool {
-        self.is_element() && self.tag_name().name() == name && self.parent_element().is_some_and(|p| p.tag_name().name() == "model")
-    }
 }
 
 /// First derivatives of the suite's event models against differences, wherever the differences from both sides agree.

@@ -11,7 +11,8 @@
 //!
 //! Every output begins the integration anew, and most stretches between outputs are stiff and short. A multistep method has to climb
 //! from order one each time; a one-step implicit method keeps its order, and as the equations are linear and the states known, a step
-//! costs one factorisation and some evaluations of J: see `esdirk.rs`. Nothing here is `unsafe`.
+//! costs one factorisation and some evaluations of J: see `esdirk.rs`. (That is the reason for the choice; CVODES backward has not been
+//! measured beside it.) Nothing here is `unsafe`.
 //!
 //! Errors are measured in units of L: that of lambda_i times the largest magnitude of x_i, that of mu_b times p_b, relative to what is there
 //! already. So a state that never matters is no hindrance.
@@ -53,7 +54,7 @@ const MAX_ITERATIONS: usize = 8;
 /// How much smaller than the tolerance the error of their solution is.
 const STAGE_ERROR: f64 = 0.05;
 /// What counts as nothing, relative to the largest contribution to L so far. Near an optimum contributions cancel, so that small ones
-/// matter: measured on Bachmann, a hundredth of this costs 10 % more steps, a hundred times as much loses two digits.
+/// matter. Bachmann at tolerance 1e-8: 1e-3 gives an error of 4e-5 in 19,200 steps, 1e-4 7e-6 in 21,400, 1e-5 5e-6 in 24,700.
 const NOTHING: f64 = 1e-4;
 
 /// Integrates backward along a record, whose outputs are at `times`, all finite. `end` are derivatives by the states and parameters at its
@@ -243,8 +244,8 @@ impl<'a> Backward<'a> {
     fn go(&mut self, t: &mut f64, to: f64, z: &mut [f64]) -> Result<(), SimulationError> {
         let nx = self.lambda.len();
         let from = *t;
-        // Outputs that are not within the stretch are at its ends, up to rounding.
-        if !(to < from) {
+        // Outputs that are not within the stretch are at its ends, up to rounding; a stretch without states has no times.
+        if to >= from || from.is_nan() || to.is_nan() {
             return Ok(());
         }
         *t = to;

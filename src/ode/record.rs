@@ -118,7 +118,8 @@ impl Record {
     pub fn moment(&mut self, system: &System, y: &[f64], happening: &Happening, agenda: &Agenda) -> Result<(), SimulationError> {
         let model = &system.model;
         let quiet = happening.changes.is_empty() && happening.crossings.is_empty() && model.events.is_empty();
-        if quiet && !(happening.first && !model.invariants.positive.is_empty()) {
+        // At the start the states are moved onto the invariants.
+        if quiet && (!happening.first || model.invariants.positive.is_empty()) {
             return Ok(());
         }
         // Directions: the sources, then what is held.

@@ -4,9 +4,10 @@
 use mixode::diag::Diagnostics;
 use mixode::jit::Scratch;
 use mixode::model::{self, CompileOptions, CompiledModel};
-use mixode::ode::{Input, Options, Second, SimulationError, Simulator, Trajectory};
+use mixode::ode::{Input, Options, Second, SimulationError, Simulator, Trajectory, Weights};
 use mixode::{petab, sbml};
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 
 /// A model with the `parameters` (names, values) as theta, compiled with second derivatives where `second`.
@@ -92,6 +93,42 @@ impl Subject {
         };
         let mut simulator = Simulator::new(self.model.clone(), options.clone())?;
         simulator.simulate(&input, times).cloned()
+    }
+}
+
+impl Subject {
+    /// By adjoint sensitivities: the gradient by theta of the sum over all outputs (times by states) of `weights` times states.
+    pub fn gradient(&self, weights: &[f64], times: &[f64], options: &Options) -> Result<Vec<f64>, SimulationError> {
+        let experiment = &self.model.experiments[0];
+        let (np, nx) = (self.model.parameters.len(), self.model.states.len());
+        let mut input = vec![0.0; np];
+        input[..self.theta.len()].copy_from_slice(&self.theta);
+        let arrays = [&[0.0][..], &[], &input, &[]];
+        let mut scratch = Scratch::default();
+        let mut values = vec![0.0; np + nx];
+        experiment.setup.value.call(arrays, &mut values, &mut scratch);
+        let start = Input {
+            start: experiment.start,
+            states: &values[np..],
+            parameters: &values[..np],
+            changes: &experiment.changes,
+            before: &experiment.before,
+            directions: 0,
+            state_seeds: &[],
+            parameter_seeds: &[],
+            second: None,
+        };
+        let mut simulator = Simulator::new(self.model.clone(), options.clone())?;
+        simulator.record(&start, times)?;
+        let by_start = simulator.backward(&Weights { states: weights.to_vec(), parameters: vec![] })?;
+        let mut slopes = vec![0.0; experiment.setup.dp.rows.len()];
+        experiment.setup.dp.kernel.call(arrays, &mut slopes, &mut scratch);
+        let mut gradient = vec![0.0; self.theta.len()];
+        for ((row, column), v) in experiment.setup.dp.rows.iter().zip(&experiment.setup.dp.columns).zip(&slopes) {
+            let row = *row as usize;
+            gradient[*column as usize] += v * if row < np { by_start.parameters[row] } else { by_start.states[row - np] };
+        }
+        Ok(gradient)
     }
 }
 
@@ -220,4 +257,38 @@ pub fn document(variables: &[(&str, &str, &str)], constants: &[&str], events: &[
     }
     s += "</listOfEvents></model></sbml>";
     s
+}
+
+/// Constant parameters of a file with their values, and the output times of its settings, moved off round numbers.
+pub fn suite_case(folder: &Path) -> Option<(String, Vec<(String, f64)>, Vec<f64>)> {
+    let case = folder.file_name()?.to_str()?.to_string();
+    let mut files: Vec<_> = std::fs::read_dir(folder).ok()?.map(|e| e.unwrap().path()).collect();
+    files.retain(|f| f.file_name().unwrap().to_str().unwrap().starts_with(&format!("{case}-sbml-l")));
+    let xml = std::fs::read_to_string(files.into_iter().max()?).ok()?;
+    if !xml.contains("<event ") && !xml.contains("<event>") || xml.contains("symbols/delay") || xml.contains("comp:") {
+        return None;
+    }
+    let document = roxmltree::Document::parse(&xml).ok()?;
+    let list = document.descendants().find(|n| n.has_tag_name_local("listOfParameters"))?;
+    let assigned: Vec<&str> = document.descendants().filter_map(|n| n.attribute("variable").or(n.attribute("symbol"))).collect();
+    let parameters: Vec<(String, f64)> = list
+        .children()
+        .filter(|n| n.is_element())
+        .filter_map(|n| Some((n.attribute("id")?.to_string(), n.attribute("value")?.parse::<f64>().ok()?)))
+        .filter(|(id, value)| *value != 0.0 && value.is_finite() && !assigned.contains(&id.as_str()))
+        .take(6)
+        .collect();
+    let settings = std::fs::read_to_string(folder.join(format!("{case}-settings.txt"))).ok()?;
+    let duration: f64 = settings.lines().find_map(|l| l.strip_prefix("duration:"))?.trim().parse().ok()?;
+    (!parameters.is_empty()).then(|| (xml.clone(), parameters, [0.137, 0.389, 0.713, 0.971].map(|f| f * duration).to_vec()))
+}
+
+trait Local {
+    fn has_tag_name_local(&self, name: &str) -> bool;
+}
+
+impl Local for roxmltree::Node<'_, '_> {
+    fn has_tag_name_local(&self, name: &str) -> bool {
+        self.is_element() && self.tag_name().name() == name && self.parent_element().is_some_and(|p| p.tag_name().name() == "model")
+    }
 }
