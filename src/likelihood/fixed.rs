@@ -6,7 +6,7 @@ use super::parameters::ParameterMap;
 use super::simulated::{Derivatives, Direction, Equilibrium, Pool, Rows, Simulated, Worker, failure, places};
 use super::{Estimated, Evaluation, EvaluationError, Objective, Order};
 use crate::model::compiled::CompiledExperiment;
-use crate::ode::SimulationError;
+use crate::ode::{Counts, SimulationError};
 use crate::petab::{DataKind, Problem};
 use indexmap::IndexMap;
 use nalgebra::{DMatrix, DVector};
@@ -90,7 +90,14 @@ impl FixedEffects {
             (0..self.map.estimated().len()).filter(reaches).count()
         };
         let simulations: Vec<_> = self.experiments.iter().map(|rows| (columns(rows), rows.times.len())).collect();
-        let choice = adjoint::choose(request, advantage, self.pool.model(), &simulations);
+        // How many steps a simulation takes is seen at the nominal values, if there are any.
+        let before = self.pool.counts();
+        let nominal = self.map.nominal();
+        let tried = request == Request::Auto && nominal.iter().all(|v| v.is_finite()) && self.fitted(nominal).is_ok();
+        let (after, done) = (self.pool.counts(), |c: &Counts| (c.steps as f64, c.simulations as f64));
+        let (steps, count) = (done(&after).0 - done(&before).0, done(&after).1 - done(&before).1);
+        let steps = if tried && count > 0.0 { steps / count } else { adjoint::USUAL_STEPS };
+        let choice = adjoint::choose(request, advantage, self.pool.model(), &simulations, steps);
         self.method = choice.method;
         self.falls_back = request == Request::Auto;
         choice
