@@ -27,11 +27,17 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
     let begin = Instant::now();
     let mut objective = evaluate::objective(&loaded, crate::ode::Options::default())?;
     let ready = duration(begin);
-    let mut gradient = objective.choose_method(Request::Auto, 1.0).reason;
-    if ProblemObjective::needs_second_order(&loaded.problem) {
-        gradient += "\nindividuals: forward sensitivities of first and second order";
+    let reason = objective.choose_method(Request::Auto, 1.0).reason;
+    let mut gradient = Vec::new();
+    if !objective.fixed().experiments().is_empty() {
+        gradient.push(reason.strip_prefix("gradient: ").unwrap_or(&reason));
     }
-    print(&lines("gradient", &gradient))?;
+    if ProblemObjective::needs_second_order(&loaded.problem) {
+        gradient.push("individuals: forward sensitivities of first and second order");
+    } else if objective.population().is_some() {
+        gradient.push("population: forward sensitivities");
+    }
+    print(&lines("gradient", &gradient.join("\n")))?;
     print(&lines("kernels", &format!("ready in {ready}; {}", timings(&loaded.problem, &objective))))
 }
 
@@ -138,11 +144,16 @@ fn is_equilibrated(experiment: &Experiment) -> bool {
 
 /// The periods of the first experiments, and how many of all have a pre-equilibration or change on the way.
 fn experiments(problem: &Problem) -> String {
+    const MOST_CHANGES: usize = 3;
     let mut text = Vec::new();
     for experiment in problem.experiments.iter().take(6) {
         let periods: Vec<String> = (experiment.periods.iter())
             .map(|period| {
-                let changes: Vec<String> = period.changes.iter().map(|c| format!("{} = {}", c.target, c.value.span.text())).collect();
+                let mut changes: Vec<String> =
+                    period.changes.iter().take(MOST_CHANGES).map(|c| format!("{} = {}", c.target, c.value.span.text())).collect();
+                if period.changes.len() > MOST_CHANGES {
+                    changes.push(format!("... ({} in all)", period.changes.len()));
+                }
                 let changes = if changes.is_empty() { "the model as it is".to_string() } else { changes.join(", ") };
                 let start =
                     if period.time == f64::NEG_INFINITY { "pre-equilibration".to_string() } else { format!("from {}", short(period.time)) };
