@@ -47,7 +47,8 @@ fn checked_model(source: &Source, diagnostics: &mut Diagnostics) -> Option<sbml:
     model
 }
 
-fn finish_reading(problem: Problem, model: sbml::Model, diagnostics: &mut Diagnostics) -> Option<Loaded> {
+fn finish_reading(problem: Problem, mut model: sbml::Model, diagnostics: &mut Diagnostics) -> Option<Loaded> {
+    model::apply_aliases(&mut model, &problem, diagnostics);
     // Formulas are only looked at when the tables are right, since mistakes there would show again.
     if diagnostics.has_errors() {
         return None;

@@ -23,11 +23,14 @@
 //! | M0205 | a condition changes something that does not exist |
 //! | M0206 | an observable or a placeholder has the name of a model entity |
 //! | M0207 | the parameter table names a local parameter of a reaction |
+//! | M0208 | the mapping table names what is not in the model |
+//! | M0209 | an alias of the mapping table is not a new name |
 //! | M0802 | warning: a value that a model standing alone does not give, and the one taken |
 //! | M0803 | warning: parameters of the parameter table without effect |
 //! | M0901 | too many fast reactions and nonlinear algebraic rules (not supported) |
 
 mod algebraic;
+mod aliases;
 pub mod build;
 pub mod compiled;
 pub mod conservation;
@@ -41,6 +44,7 @@ pub mod setup;
 mod switches;
 pub mod system;
 
+pub use aliases::apply_aliases;
 pub use build::build;
 pub use compiled::{CompileOptions, CompiledModel, compile};
 pub use system::{OdeSystem, Unit};

@@ -30,6 +30,9 @@ pub struct Setup {
     pub(super) settings: Vec<Setting>,
 }
 
+/// From a row of a function to an output of the setup.
+type OutputOf<'a> = Box<dyn Fn(u32) -> Option<usize> + 'a>;
+
 impl Setup {
     fn inputs(&self, theta: &[f64]) -> Vec<f64> {
         let value = |s: &Setting| match s {
@@ -72,7 +75,7 @@ impl Setup {
     }
 
     /// Both functions, each with the output behind each of its own outputs. Those of the common one that are not used are `None`.
-    fn parts(&self) -> [(&Function, Box<dyn Fn(u32) -> Option<usize> + '_>); 2] {
+    fn parts(&self) -> [(&Function, OutputOf<'_>); 2] {
         let common = |row: u32| self.own_outputs.binary_search(&row).is_err().then_some(row as usize);
         let own = |row: u32| Some(self.own_outputs[row as usize] as usize);
         [(&self.common, Box::new(common)), (&self.own, Box::new(own))]

@@ -408,10 +408,13 @@ pub fn differentiate(system: &mut System, t: f64, y: &mut [f64], laws: &[Conserv
     true
 }
 
+/// Derivatives by the states before a steady state, and by parameters (index, derivative).
+type Before = (Vec<f64>, Vec<(usize, f64)>);
+
 /// The transpose of [`differentiate`]: from derivatives `by_states` of a function by the isolated steady state `x` to those by the states
 /// before and by the parameters in force (index, derivative). The latter may not be finite for a parameter on which nothing depends.
 /// `None` where it cannot be.
-pub fn backward(system: &mut System, t: f64, x: &[f64], laws: &[Conservation], by_states: &[f64]) -> Option<(Vec<f64>, Vec<(usize, f64)>)> {
+pub fn backward(system: &mut System, t: f64, x: &[f64], laws: &[Conservation], by_states: &[f64]) -> Option<Before> {
     let model = system.model.clone();
     let factors = Factors::new(system, t, x, laws, true)?;
     let mut z = DMatrix::from_column_slice(x.len(), 1, by_states);

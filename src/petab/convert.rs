@@ -97,6 +97,9 @@ pub fn to_version_2(problem: &Problem, facts: &ModelFacts, model_file: &str, d: 
     Some(Converted { files, first_prior: converter.first_prior })
 }
 
+/// Targets and values of a condition.
+type Rows = Vec<(String, String)>;
+
 struct Converter<'a> {
     problem: &'a Problem,
     facts: &'a ModelFacts,
@@ -140,7 +143,7 @@ impl<'a> Converter<'a> {
             let mut periods =
                 experiment.periods.iter().zip(before.iter().chain([&simulation])).map(|(p, id)| (p, id.clone())).collect::<Vec<_>>();
             let reset = self.resets(experiment);
-            let mut steps: Vec<(f64, String, Vec<(String, String)>)> = Vec::new();
+            let mut steps: Vec<(f64, String, Rows)> = Vec::new();
             for (period, id) in periods.drain(..) {
                 let changes = period.changes.iter().filter(|c| targets.contains(c.target.as_str()));
                 let rows = changes.filter_map(|c| Some((c.target.clone(), self.value(c, &period.changes)?))).collect();

@@ -2,7 +2,7 @@
 
 use super::experiments::{Conditions, Planned, check_first_periods, is_or_are};
 use super::table::{Table, duplicate, listing, show};
-use super::{CompositeStatistic, DataKind, Functional, Measurement, Observable, Parameter, Statistic, Version, formula, unsupported};
+use super::{Alias, CompositeStatistic, DataKind, Functional, Measurement, Observable, Parameter, Statistic, Version, formula};
 use crate::diag::{Diagnostic, Diagnostics, Span};
 use crate::expr::AstKind;
 use indexmap::IndexMap;
@@ -204,17 +204,23 @@ fn shared(what: &str, id: &str, span: &Span, other: &Span, d: &mut Diagnostics) 
     );
 }
 
-/// The mapping tables: rows that only annotate are fine, aliases of model entities are not supported.
-pub fn mappings(tables: &[Table], d: &mut Diagnostics) {
+/// The aliases of the mapping tables; rows that only annotate are none.
+pub fn mappings(tables: &[Table], d: &mut Diagnostics) -> Vec<Alias> {
+    let mut aliases: Vec<Alias> = Vec::new();
     for table in tables {
         let (Some(id), Some(entity)) = (table.require("petabEntityId", &[], d), table.require("modelEntityId", &[], d)) else { continue };
         for row in 0..table.rows() {
             let (id, entity) = (table.cell(row, Some(id)), table.cell(row, Some(entity)));
-            if !entity.is_missing() && id.text() != entity.text() {
-                d.push(unsupported(&entity.span(), "an alias in the mapping table", "use the model entity's own id"));
+            let Some(name) = id.id(d).filter(|name| !entity.is_missing() && *name != entity.text()) else { continue };
+            if let Some(first) = aliases.iter().find(|a| a.id == name || a.entity == entity.text()) {
+                let what = if first.id == name { "alias" } else { "alias of one model entity" };
+                duplicate(what, name, &id.span(), &first.span, d);
+                continue;
             }
+            aliases.push(Alias { id: name.to_string(), entity: entity.text().to_string(), span: entity.span() });
         }
     }
+    aliases
 }
 
 /// Warns of columns that mean something in the other version only.

@@ -35,6 +35,8 @@ pub struct Problem {
     pub files: Vec<PathBuf>,
     /// The SBML file's text.
     pub model: Source,
+    /// Names of the problem for entities of the model (version 2, mapping table).
+    pub aliases: Vec<Alias>,
     /// Parameter table in file order, hyperparameters of `nlme` after the core parameters.
     pub parameters: Vec<Parameter>,
     /// Observable table.
@@ -47,6 +49,17 @@ pub struct Problem {
     pub nlme: Option<Nlme>,
     /// The measurement tables as they stand in the files, for writing simulations beside the data.
     pub tables: MeasurementTables,
+}
+
+/// A name of the problem for an entity of the model.
+#[derive(Debug, Clone)]
+pub struct Alias {
+    /// The name in the tables.
+    pub id: String,
+    /// The name in the model.
+    pub entity: String,
+    /// Place of the latter.
+    pub span: Span,
 }
 
 /// The measurement tables and where each measurement came from.

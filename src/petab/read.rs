@@ -158,7 +158,7 @@ fn read_files(path: &Path, file: &ProblemFile, d: &mut Diagnostics) -> Option<Pr
     };
     let planned =
         (version == Version::V2).then(|| experiments::read_experiments(&experiment_tables, &conditions, &mut experiments_complete, d));
-    lint::mappings(&mapping_tables, d);
+    let aliases = lint::mappings(&mapping_tables, d);
     lint::columns(&parameter_tables, &observable_tables, &measurement_tables, version, d);
 
     let events = statistics::read_events(&event_tables, d);
@@ -213,6 +213,7 @@ fn read_files(path: &Path, file: &ProblemFile, d: &mut Diagnostics) -> Option<Pr
         name: file.id.clone().unwrap_or_else(|| name_of(path)),
         files,
         model: model?,
+        aliases,
         parameters,
         observables,
         experiments: measured.experiments,

@@ -3,7 +3,7 @@
 //! What is called x in a submodel has another name in the flat model, and may have another value there: new = factor · old.
 //! So formulas use x as new / factor, and what sets x is multiplied by the factor. Time goes by its own factor.
 
-use super::model::{Assignment, Parameter, Reaction};
+use super::model::{Assignment, Model, Parameter, Reaction};
 use super::read::Draft;
 use crate::expr::{Ast, AstKind, Binary};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -179,7 +179,19 @@ impl Names {
 
     /// Turns everything in a draft into the names and units of the whole model.
     pub(super) fn apply(&self, draft: &mut Draft) {
-        let model = &mut draft.model;
+        self.apply_to_model(&mut draft.model);
+        for mention in draft.placements.iter_mut().chain(&mut draft.participants).chain(&mut draft.factors) {
+            self.rename(&mut mention.name);
+        }
+        draft.targets.iter_mut().for_each(|t| self.rename(&mut t.name));
+        draft.functions_without_body.iter_mut().for_each(|id| self.rename(id));
+        for reference in &mut draft.missing_stoichiometries {
+            self.rename(&mut reference.species);
+            reference.id.iter_mut().for_each(|id| self.rename(id));
+        }
+    }
+
+    fn apply_to_model(&self, model: &mut Model) {
         // The model's conversion factor is that of its own species only.
         let general = model.conversion_factor.take();
         for species in &mut model.species {
@@ -214,16 +226,14 @@ impl Names {
             }
             event.assignments.iter_mut().for_each(|a| self.assignment(a));
         }
-        for mention in draft.placements.iter_mut().chain(&mut draft.participants).chain(&mut draft.factors) {
-            self.rename(&mut mention.name);
-        }
-        draft.targets.iter_mut().for_each(|t| self.rename(&mut t.name));
-        draft.functions_without_body.iter_mut().for_each(|id| self.rename(id));
-        for reference in &mut draft.missing_stoichiometries {
-            self.rename(&mut reference.species);
-            reference.id.iter_mut().for_each(|id| self.rename(id));
-        }
     }
+}
+
+/// Gives global entities of a model other names, everywhere in it.
+pub fn rename(model: &mut Model, names: &[(String, String)]) {
+    let meaning = |new: &String| Meaning { name: new.clone(), factor: None };
+    let global = names.iter().map(|(old, new)| (old.clone(), meaning(new))).collect();
+    Names { global, ..Names::default() }.apply_to_model(model);
 }
 
 fn scale(formula: &mut Ast, op: Binary, factor: Option<&Ast>) {

@@ -91,6 +91,7 @@ mod units;
 mod xml;
 
 pub use comp_files::{Load, beside};
+pub use comp_names::rename;
 pub use determination::determined_by_algebraic_rules;
 pub use lint::lint;
 pub use model::*;
