@@ -92,7 +92,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
         Gradient::Forward => Request::Forward,
         Gradient::Adjoint => Request::Adjoint,
     };
-    let choice = objective.choose_method(request, ADVANTAGE);
+    let nominal = objective.map().nominal().to_vec();
+    let choice = objective.choose_method(request, ADVANTAGE, &nominal);
     if !arguments.quiet && !objective.fixed().experiments().is_empty() {
         eprintln!("{}", choice.reason);
     }
