@@ -93,6 +93,7 @@ impl Case {
             states: &self.states,
             parameters: &self.parameters,
             changes,
+            triggers: None,
             before: &[],
             directions: if first { self.directions } else { 0 },
             state_seeds: if first { &self.state_seeds } else { &[] },

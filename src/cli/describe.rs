@@ -27,7 +27,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
     let begin = Instant::now();
     let mut objective = evaluate::objective(&loaded, crate::ode::Options::default())?;
     let ready = duration(begin);
-    let reason = objective.choose_method(Request::Auto, 1.0).reason;
+    let nominal = objective.map().nominal().to_vec();
+    let reason = objective.choose_method(Request::Auto, 1.0, &nominal).reason;
     let mut gradient = Vec::new();
     if !objective.fixed().experiments().is_empty() {
         gradient.push(reason.strip_prefix("gradient: ").unwrap_or(&reason));

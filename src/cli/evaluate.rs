@@ -104,9 +104,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
                 "worst_pareto_shape": number(i.worst_pareto_shape), "least_effective_sample_size": number(i.least_sample_size)}),
         );
     }
+    let choice = arguments.gradient.request().map(|request| (request, objective.choose_method(request, 1.0, &natural)));
     let begin = Instant::now();
-    if let Some(request) = arguments.gradient.request() {
-        let choice = objective.choose_method(request, 1.0);
+    if let Some((request, choice)) = choice {
         if request == Request::Auto {
             eprintln!("{}", choice.reason);
         }

@@ -101,7 +101,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
         return Err(fail(Status::Files, format_args!("{} exists already; a run directory is never overwritten", directory.display())));
     }
     let mut objective = objective(&loaded, arguments.solver.options())?.with_convention(&loaded.problem, arguments.prior_convention.into());
-    let choice = objective.choose_method(arguments.gradient.request(), ADVANTAGE);
+    let nominal = objective.map().nominal().to_vec();
+    let choice = objective.choose_method(arguments.gradient.request(), ADVANTAGE, &nominal);
     if !arguments.quiet && !objective.fixed().experiments().is_empty() {
         eprintln!("{}", choice.reason);
     }

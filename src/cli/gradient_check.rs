@@ -67,11 +67,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
         Point::Random => None,
     };
     let mut objective = objective(&loaded, arguments.solver.options())?.with_convention(&loaded.problem, arguments.prior_convention.into());
-    let choice = objective.choose_method(arguments.gradient.request(), 1.0);
     let x = match x {
         Some(natural) => objective.map().scaled(&natural),
         None => random_point(&objective, arguments.seed)?,
     };
+    let natural = objective.map().natural(&x);
+    let choice = objective.choose_method(arguments.gradient.request(), 1.0, &natural);
     if x.is_empty() {
         return Err(fail(Status::Input, "no parameter is estimated, so there is no gradient"));
     }

@@ -44,7 +44,10 @@ pub struct Choice {
     pub reason: String,
 }
 
-/// Chooses the method for a problem with these `simulations` (columns, output times), which take this many `steps` each; see
+/// Steps of a simulation of which nothing is known.
+pub const USUAL_STEPS: f64 = 1000.0;
+
+/// Chooses the method for a problem with these `simulations` (columns, output times) of `steps` steps each without derivatives; see
 /// [`FixedEffects::choose_method`](super::fixed::FixedEffects::choose_method).
 pub fn choose(request: Request, advantage: f64, model: &CompiledModel, simulations: &[(usize, usize)], steps: f64) -> Choice {
     let (nx, count) = (model.states.len(), simulations.len().max(1));
@@ -65,21 +68,17 @@ pub fn choose(request: Request, advantage: f64, model: &CompiledModel, simulatio
         _ => "as asked for".into(),
     };
     let reason = format!(
-        "gradient: {} sensitivities ({} simulations of {nx} states with {columns:.0} columns and {times:.0} output times each: estimated {forward:.1} ms forward, {adjoint:.1} ms adjoint; {why})",
+        "gradient: {} sensitivities ({} simulations of {nx} states with {columns:.0} columns, {times:.0} output times and {steps:.0} steps each: estimated {forward:.1} ms forward, {adjoint:.1} ms adjoint; {why})",
         wanted.name(),
         simulations.len(),
     );
     Choice { method: wanted, reason }
 }
 
-/// Steps of a simulation where nothing is known of them.
-pub const USUAL_STEPS: f64 = 1000.0;
-
 /// Estimated seconds for the forward and for the adjoint gradient on one core.
 ///
-/// The constants are nanoseconds per unit of work, and numbers of steps, chosen by hand for the benchmark problems at default tolerances. On
-/// those with up to 50 output times per simulation the ratio of the two is right to a factor of 2; where there are hundreds it makes the adjoint
-/// gradient 4 to 6 times too dear (Beer, Borghans), and where stretches between many outputs are stiff too cheap (Lang).
+/// The constants are nanoseconds per unit of work, and ratios of numbers of steps, chosen by hand for the benchmark problems at default
+/// tolerances. Only the ratio of the two costs matters.
 fn costs(model: &CompiledModel, simulations: &[(usize, usize)], steps: f64) -> [f64; 2] {
     let n = model.states.len() as f64;
     let (jacobian, by_parameters) = (model.rhs.dx.rows.len() as f64, model.rhs.dp.rows.len() as f64);
@@ -88,14 +87,14 @@ fn costs(model: &CompiledModel, simulations: &[(usize, usize)], steps: f64) -> [
     let solution = jacobian + fill + 10.0 * n;
     let plain = 300.0 + 1.0 * solution + 10.0 * n + 0.2 * factorisation;
     let back = 1000.0 + factorisation + 3.0 * (2.0 * jacobian + 2.0 * by_parameters + 6.0 * n) + 5.0 * (2.0 * jacobian + fill + 5.0 * n);
-    let (first_steps, more_steps) = (0.4 * steps, 20.0);
     let mut total = [0.0; 2];
     for &(columns, times) in simulations {
         let columns = columns as f64;
         // As in `newton.rs`: many columns have new factors at every step.
         let renewed = if 3.0 * (1.0 + columns) >= n { 1.0 } else { 0.2 };
-        total[0] += steps * (plain + renewed * factorisation + 0.12 * columns * (2.0 * jacobian + 2.0 * fill + 30.0 * n));
-        total[1] += 1.7 * steps * plain + (first_steps + more_steps * times as f64) * back;
+        total[0] += 1.3 * steps * (plain + renewed * factorisation + 0.12 * columns * (2.0 * jacobian + 2.0 * fill + 30.0 * n));
+        // Where a stretch is stiff, backward steps follow the forward ones; else a few for every output do.
+        total[1] += 1.7 * steps * plain + steps.max(9.0 * times as f64) * back;
     }
     total.map(|nanoseconds| 1e-9 * nanoseconds)
 }

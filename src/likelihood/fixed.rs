@@ -6,7 +6,7 @@ use super::parameters::ParameterMap;
 use super::simulated::{Derivatives, Direction, Equilibrium, Pool, Rows, Simulated, Worker, failure, places};
 use super::{Estimated, Evaluation, EvaluationError, Objective, Order};
 use crate::model::compiled::CompiledExperiment;
-use crate::ode::{Counts, SimulationError};
+use crate::ode::SimulationError;
 use crate::petab::{DataKind, Problem};
 use indexmap::IndexMap;
 use nalgebra::{DMatrix, DVector};
@@ -84,19 +84,24 @@ impl FixedEffects {
 
     /// Chooses how gradients are computed, with the adjoint method where it was asked for or where by estimate it is more than
     /// `advantage` times cheaper. With adjoint sensitivities there is no Fisher information.
-    pub fn choose_method(&mut self, request: Request, advantage: f64) -> Choice {
+    ///
+    /// The estimate simulates once without derivatives at `natural`, to know how many steps there are; their number is the same on every
+    /// machine, and so is the choice.
+    pub fn choose_method(&mut self, request: Request, advantage: f64, natural: &[f64]) -> Choice {
+        let mut steps = adjoint::USUAL_STEPS;
+        if request == Request::Auto {
+            let before = self.pool.counts();
+            let done = self.fitted(natural).is_ok();
+            let after = self.pool.counts();
+            if done && after.simulations > before.simulations {
+                steps = (after.steps - before.steps) as f64 / (after.simulations - before.simulations) as f64;
+            }
+        }
         let columns = |rows: &Rows| {
             let reaches = |k: &usize| rows.reaching_states.binary_search(&self.map.theta(*k)).is_ok();
             (0..self.map.estimated().len()).filter(reaches).count()
         };
         let simulations: Vec<_> = self.experiments.iter().map(|rows| (columns(rows), rows.times.len())).collect();
-        // How many steps a simulation takes is seen at the nominal values, if there are any.
-        let before = self.pool.counts();
-        let nominal = self.map.nominal();
-        let tried = request == Request::Auto && nominal.iter().all(|v| v.is_finite()) && self.fitted(nominal).is_ok();
-        let (after, done) = (self.pool.counts(), |c: &Counts| (c.steps as f64, c.simulations as f64));
-        let (steps, count) = (done(&after).0 - done(&before).0, done(&after).1 - done(&before).1);
-        let steps = if tried && count > 0.0 { steps / count } else { adjoint::USUAL_STEPS };
         let choice = adjoint::choose(request, advantage, self.pool.model(), &simulations, steps);
         self.method = choice.method;
         self.falls_back = request == Request::Auto;

@@ -77,8 +77,8 @@ impl ProblemObjective {
 
     /// Chooses how gradients of the ordinary rows are computed, see [`FixedEffects::choose_method`]. The rows of a population
     /// always have forward sensitivities.
-    pub fn choose_method(&mut self, request: Request, advantage: f64) -> Choice {
-        self.fixed.choose_method(request, advantage)
+    pub fn choose_method(&mut self, request: Request, advantage: f64, natural: &[f64]) -> Choice {
+        self.fixed.choose_method(request, advantage, natural)
     }
 
     /// The part of the population.

@@ -100,18 +100,17 @@ impl Subject {
     /// By adjoint sensitivities: the gradient by theta of the sum over all outputs (times by states) of `weights` times states.
     pub fn gradient(&self, weights: &[f64], times: &[f64], options: &Options) -> Result<Vec<f64>, SimulationError> {
         let experiment = &self.model.experiments[0];
-        let (np, nx) = (self.model.parameters.len(), self.model.states.len());
+        let np = self.model.parameters.len();
         let mut input = vec![0.0; np];
         input[..self.theta.len()].copy_from_slice(&self.theta);
-        let arrays = [&[0.0][..], &[], &input, &[]];
         let mut scratch = Scratch::default();
-        let mut values = vec![0.0; np + nx];
-        experiment.setup.value.call(arrays, &mut values, &mut scratch);
+        let values = experiment.setup.values(&input, &mut scratch);
         let start = Input {
             start: experiment.start,
             states: &values[np..],
             parameters: &values[..np],
             changes: &experiment.changes,
+            triggers: None,
             before: &experiment.before,
             directions: 0,
             state_seeds: &[],
@@ -121,12 +120,9 @@ impl Subject {
         let mut simulator = Simulator::new(self.model.clone(), options.clone())?;
         simulator.record(&start, times)?;
         let by_start = simulator.backward(&Weights { states: weights.to_vec(), parameters: vec![] })?;
-        let mut slopes = vec![0.0; experiment.setup.dp.rows.len()];
-        experiment.setup.dp.kernel.call(arrays, &mut slopes, &mut scratch);
         let mut gradient = vec![0.0; self.theta.len()];
-        for ((row, column), v) in experiment.setup.dp.rows.iter().zip(&experiment.setup.dp.columns).zip(&slopes) {
-            let row = *row as usize;
-            gradient[*column as usize] += v * if row < np { by_start.parameters[row] } else { by_start.states[row - np] };
+        for (output, row, v) in experiment.setup.derivatives(&input, &mut scratch) {
+            gradient[row] += v * if output < np { by_start.parameters[output] } else { by_start.states[output - np] };
         }
         Ok(gradient)
     }
