@@ -409,3 +409,27 @@ fn mangled_files_are_no_panic() {
         diagnostics.to_json();
     }
 }
+
+/// The parameter table with estimates: read again, it has them as nominal values, and everything else as it was.
+#[test]
+fn estimates_in_the_parameter_table() {
+    for name in ["conversion", "conversion_cells"] {
+        let folder = Path::new("petab_problems").join(name);
+        let problem = petab::read(&folder, &mut Diagnostics::new()).unwrap();
+        let values: Vec<f64> = problem.parameters.iter().map(|p| p.nominal.unwrap() * 1.25).collect();
+        let mut out = Vec::new();
+        petab::write_parameters(&problem, &values, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let mut lines = text.lines();
+        let header: Vec<&str> = lines.next().unwrap().split('\t').collect();
+        let column = |name: &str| header.iter().position(|h| *h == name).unwrap();
+        for (p, (line, value)) in problem.parameters.iter().zip(lines.by_ref().zip(&values)) {
+            let cells: Vec<&str> = line.split('\t').collect();
+            assert_eq!(cells[column("parameterId")], p.id);
+            let expected = if p.estimate { *value } else { p.nominal.unwrap() };
+            assert_eq!(cells[column("nominalValue")].parse::<f64>().unwrap(), expected, "{}", p.id);
+            assert_eq!(cells[column("lowerBound")].parse::<f64>().unwrap(), p.lower, "{}", p.id);
+        }
+        assert_eq!(lines.next(), None);
+    }
+}

@@ -184,6 +184,7 @@ fn fixture() -> RunResults {
         cells,
         series,
         simulations_tsv: "observableId\ttime\tsimulation\n".to_owned(),
+        parameters_tsv: "parameterId\tnominalValue\n".to_owned(),
         health: vec![("integrations".to_owned(), "12,480, 2 failed".to_owned()), ("gradient check".to_owned(), "1e-7".to_owned())],
     }
 }
@@ -288,8 +289,7 @@ fn files_and_columns() {
     write_run(&run, &results).unwrap();
     let mut names: Vec<String> = fs::read_dir(&run).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    let expected =
-        "cells.tsv estimates.tsv random_effects.tsv report.html run.json simulations.tsv starts.tsv summary.json summary.txt trace.tsv";
+    let expected = "cells.tsv estimates.tsv parameters.tsv random_effects.tsv report.html run.json simulations.tsv starts.tsv summary.json summary.txt trace.tsv";
     assert_eq!(names.join(" "), expected);
 
     let estimates = rows(&run.join("estimates.tsv"));

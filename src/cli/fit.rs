@@ -258,6 +258,7 @@ fn results(
         cells: Vec::new(),
         series: Vec::new(),
         simulations_tsv: String::new(),
+        parameters_tsv: String::new(),
         health,
     };
     let Some(best) = at_best else { return results };
@@ -277,6 +278,10 @@ fn results(
     let mut bytes = Vec::new();
     if petab::write_simulations(problem, &best.summary.simulations, &mut bytes).is_ok() {
         results.simulations_tsv = String::from_utf8_lossy(&bytes).into_owned();
+    }
+    let mut bytes = Vec::new();
+    if petab::write_parameters(problem, &best.natural, &mut bytes).is_ok() {
+        results.parameters_tsv = String::from_utf8_lossy(&bytes).into_owned();
     }
     results
 }

@@ -118,7 +118,7 @@ mod statistics;
 pub mod table;
 mod write;
 
-pub use write::write_simulations;
+pub use write::{write_parameters, write_simulations};
 mod yaml;
 
 pub use problem::*;

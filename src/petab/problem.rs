@@ -47,8 +47,8 @@ pub struct Problem {
     pub measurements: Vec<Measurement>,
     /// Extension `nlme`, where the problem uses it.
     pub nlme: Option<Nlme>,
-    /// The measurement tables as they stand in the files, for writing simulations beside the data.
-    pub tables: MeasurementTables,
+    /// The tables as they stand in the files, for writing simulations beside the data and estimates in the place of nominal values.
+    pub tables: OriginalTables,
 }
 
 /// A name of the problem for an entity of the model.
@@ -62,9 +62,11 @@ pub struct Alias {
     pub span: Span,
 }
 
-/// The measurement tables and where each measurement came from.
+/// The tables that results are written into, and where each measurement came from.
 #[derive(Debug, Clone, Default)]
-pub struct MeasurementTables {
+pub struct OriginalTables {
+    /// The parameter tables, those of hyperparameters last, for writing estimates into them.
+    pub parameters: Vec<super::table::Table>,
     /// The tables in the YAML's order.
     pub tables: Vec<super::table::Table>,
     /// For each entry of [`Problem::measurements`] the table and the row in it.

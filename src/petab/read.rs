@@ -4,7 +4,7 @@ use super::measurements::Context;
 use super::problem_file::{FileName, NlmeFile, ProblemFile};
 use super::table::Table;
 use super::{
-    MeasurementTables, Nlme, Problem, Version, experiments, lint, measurements, observables, parameters, population, problem_file,
+    Nlme, OriginalTables, Problem, Version, experiments, lint, measurements, observables, parameters, population, problem_file,
     random_effects, statistics, yaml,
 };
 use crate::diag::{Diagnostic, Diagnostics, Source, Span};
@@ -219,7 +219,11 @@ fn read_files(path: &Path, file: &ProblemFile, d: &mut Diagnostics) -> Option<Pr
         experiments: measured.experiments,
         measurements: measured.measurements,
         nlme,
-        tables: MeasurementTables { tables: measurement_tables, rows: measured.rows },
+        tables: OriginalTables {
+            parameters: parameter_tables.into_iter().chain(hyper_tables).collect(),
+            tables: measurement_tables,
+            rows: measured.rows,
+        },
     })
 }
 

@@ -50,6 +50,8 @@ pub struct RunResults {
     pub series: Vec<Series>,
     /// Content of `simulations.tsv`, written as it is.
     pub simulations_tsv: String,
+    /// The problem's parameter table with the estimates as nominal values.
+    pub parameters_tsv: String,
     /// Facts on the numerics: what, and its value.
     pub health: Vec<(String, String)>,
 }
@@ -267,6 +269,7 @@ fn files(results: &RunResults) -> io::Result<Vec<(&'static str, String)>> {
         ("starts.tsv", tables::starts(results)),
         ("trace.tsv", tables::trace(results)),
         ("simulations.tsv", results.simulations_tsv.clone()),
+        ("parameters.tsv", results.parameters_tsv.clone()),
     ];
     if !results.cells.is_empty() {
         files.push(("cells.tsv", tables::cells(results)));
