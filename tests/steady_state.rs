@@ -4,6 +4,7 @@
 mod event_support;
 use event_support::{Event, Subject, document, reactions, tight};
 use mixode::diag::Diagnostics;
+use mixode::likelihood::adjoint::Request;
 use mixode::likelihood::population::PopulationOptions;
 use mixode::likelihood::problem::ProblemObjective;
 use mixode::likelihood::{Objective, Order};
@@ -186,10 +187,14 @@ impl Written {
     }
 }
 
-/// Gradient of a tight objective against central differences.
+/// Gradients of a tight objective, forward and adjoint, against central differences.
 fn gradient_agrees(written: &Written, tolerance: f64) {
-    let objective = written.objective(tight());
+    let mut objective = written.objective(tight());
     let x: Vec<f64> = objective.parameters().iter().map(|p| p.nominal).collect();
+    let nominal = objective.map().nominal().to_vec();
+    objective.choose_method(Request::Adjoint, 1.0, &nominal);
+    let backward = objective.evaluate(&x, Order::Gradient, &mut objective.memory()).unwrap().gradient;
+    objective.choose_method(Request::Forward, 1.0, &nominal);
     let gradient = objective.evaluate(&x, Order::Gradient, &mut objective.memory()).unwrap().gradient;
     for k in 0..x.len() {
         let at = |h: f64| {
@@ -200,6 +205,7 @@ fn gradient_agrees(written: &Written, tolerance: f64) {
         let h = 1e-4;
         let difference = (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * h);
         close(&objective.parameters()[k].id, gradient[k], difference, tolerance);
+        close(&format!("{}, adjoint", objective.parameters()[k].id), backward[k], difference, tolerance);
     }
 }
 
@@ -268,6 +274,50 @@ fn version_1() {
     close("A + offset at 0", simulations[0], 1.3 + 0.05, 1e-12);
     // After `off`, light is 1 again, double 0.4 of it: C* = (T - k3/0.4 (1 + ...)) follows from B* = k3/0.4.
     close("B* light under off", simulations[7], 0.05 / 0.4, 1e-9);
+}
+
+/// Without the inhibitor its complexes are cut off from the rest, and their sum is conserved although the equations do not say so.
+#[test]
+fn a_part_that_is_cut_off() {
+    let xml = reactions(
+        &[("A", "1"), ("AI", "0.3"), ("BI", "0.1")],
+        &["inhibitor", "k1", "k2", "k3", "k4"],
+        &[
+            (false, &["A"], &["AI"], "V*k1*inhibitor*A"),
+            (false, &["AI"], &["BI"], "V*(k3*AI - k4*BI)"),
+            (false, &["AI"], &["A"], "V*k2*inhibitor*AI"),
+        ],
+    );
+    let written = Written::new(&[
+        ("model.xml", &xml),
+        (
+            "problem.yaml",
+            "format_version: 1\nparameter_file: parameters.tsv\nproblems:\n- {sbml_files: [model.xml], condition_files: [conditions.tsv], \
+             observable_files: [observables.tsv], measurement_files: [measurements.tsv]}\n",
+        ),
+        (
+            "parameters.tsv",
+            "parameterId parameterScale lowerBound upperBound nominalValue estimate
+             k1 log10 1e-3 1e3 0.5 1
+             k2 log10 1e-3 1e3 0.8 1
+             k3 lin 0 10 0.3 1
+             k4 lin 0 10 0.7 1",
+        ),
+        ("conditions.tsv", "conditionId inhibitor\n without 0\n with 0.5"),
+        ("observables.tsv", "observableId observableFormula noiseFormula\n b BI 0.05\n a A 0.05"),
+        (
+            "measurements.tsv",
+            "observableId preequilibrationConditionId simulationConditionId time measurement
+             b without with 0 0.2
+             a without with 2 0.8
+             b without with inf 0.2
+             b NaN without inf 0.1",
+        ),
+    ]);
+    gradient_agrees(&written, 1e-7);
+    let objective = written.objective(tight());
+    let simulations = objective.summary(objective.map().nominal()).unwrap().simulations;
+    close("BI without inhibitor", simulations[0], 0.4 * 0.3, 1e-12);
 }
 
 /// Version 2, as case 0023 of its test suite describes it: p grows by 1 per time up to 500, where an event adds 1000. The event of the
