@@ -305,7 +305,8 @@ fn objective_with_priors() {
             close(name, evaluation.gradient[k], difference, 1e-6);
         }
         let fisher = evaluation.fisher.unwrap();
-        let by_x = |p: &ProblemObjective| p.evaluate(&x, Order::Fisher, &mut p.memory()).unwrap().fisher.unwrap();
+        // Each problem has its own scales.
+        let by_x = |p: &ProblemObjective| p.evaluate(&p.map().scaled(&natural), Order::Fisher, &mut p.memory()).unwrap().fisher.unwrap();
         let of_data = by_x(&plain)[(0, 0)];
         close(name, fisher[(0, 0)] - of_data, 1.0 / 0.16, 1e-6);
         // The parabola under the logarithm of the Laplace density, on the scale of its estimation: 1 / (b |log x - location|) per log x.
