@@ -198,7 +198,12 @@ impl Reader<'_> {
             None => self.missing("language", place, model, ""),
             Some(node) => {
                 if let Some(language) = self.text(node, "language").filter(|l| !l.eq_ignore_ascii_case("sbml")) {
-                    self.unsupported(&node.range, &format!("a model in the language `{language}`"), "convert the model to SBML");
+                    let help = match language.to_ascii_lowercase().as_str() {
+                        "pysb" => "the model is a Python program, which is not run; export it as SBML with `pysb.export`",
+                        _ => "convert the model to SBML",
+                    };
+                    self.unsupported(&node.range, &format!("a model in the language `{language}`"), help);
+                    file.model = None;
                 }
             }
         }
