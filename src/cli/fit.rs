@@ -230,7 +230,7 @@ fn results(
         options: json!({"starts": arguments.starts, "seed": arguments.seed, "nominal": arguments.nominal, "max_iterations": arguments.max_iterations,
             "time": arguments.time, "importance": arguments.importance, "uncertainty": !arguments.no_uncertainty,
             "prior_convention": format!("{:?}", Convention::from(arguments.prior_convention)),
-            "rtol": solver.rtol, "atol": solver.atol, "sensitivity_factor": solver.sensitivity_factor,
+            "rtol": solver.rtol, "atol": solver.atol, "steady_state": [solver.steady_state.0, solver.steady_state.1], "sensitivity_factor": solver.sensitivity_factor,
             "gradient_method": {"method": choice.method.name(), "reason": choice.reason}, "max_steps": solver.max_steps}),
         seconds,
         warnings: at_best.map(|b| b.warnings.clone()).unwrap_or_default(),
