@@ -99,6 +99,7 @@ impl Case {
             state_seeds: if first { &self.state_seeds } else { &[] },
             parameter_seeds: if first { &self.parameter_seeds } else { &[] },
             second: (order > 1).then_some(second),
+            awaited: None,
         }
     }
 }

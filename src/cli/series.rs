@@ -115,7 +115,14 @@ fn curve(
         return None;
     }
     let times: Vec<f64> = (0..=CURVE_POINTS).map(|i| start + (end - start) * i as f64 / CURVE_POINTS as f64).collect();
-    let rows = Rows { experiment: m.experiment, times: times.clone(), rows: Vec::new(), reaching: Vec::new(), reaching_states: Vec::new() };
+    let rows = Rows {
+        experiment: m.experiment,
+        times: times.clone(),
+        events: Vec::new(),
+        rows: Vec::new(),
+        reaching: Vec::new(),
+        reaching_states: Vec::new(),
+    };
     let curves =
         objective.pool().with(|w| w.curves(&rows, theta, &times, &[(m.observable, placeholders(&places(model), m))])).ok()?.ok()?;
     Some(times.into_iter().zip(curves[0].iter().map(|(y, _)| *y)).collect())

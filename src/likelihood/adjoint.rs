@@ -1,7 +1,7 @@
 //! The gradient of a function of simulated rows by adjoint sensitivities, and the choice between them and forward ones. No array here is as
 //! long as parameters times directions.
 
-use super::simulated::{Derivatives, Equilibrium, Rows, Simulated, Start, Worker, first_derivatives, observe};
+use super::simulated::{Derivatives, Equilibrium, Rows, Simulated, Start, Worker, first_derivatives, observe, triggers_after};
 use crate::model::CompiledModel;
 use crate::ode::{Input, SimulationError, Weights};
 
@@ -127,8 +127,8 @@ impl Worker {
         if let Some(equilibrium) = equilibrium {
             start.begin_at(equilibrium, &[]);
         }
-        let triggers = equilibrium.map(|e| e.end.triggers.as_slice());
-        let input = Input { changes: &experiment.changes, triggers, ..start.input(experiment) };
+        let triggers = equilibrium.map(|e| triggers_after(&model, &e.end));
+        let input = Input { changes: &experiment.changes, triggers: triggers.as_deref(), ..start.input(experiment) };
         let trajectory = self.simulator.record(&input, &rows.times)?;
         Ok(observe(&model, rows, &start, trajectory, &mut self.scratch))
     }

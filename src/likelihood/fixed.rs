@@ -1,7 +1,6 @@
 //! The objective of an ordinary PEtab problem: every row belongs to the typical individual.
 
 use super::adjoint::{self, Choice, Method, Request};
-use super::noise::density;
 use super::parameters::ParameterMap;
 use super::simulated::{Derivatives, Direction, Equilibrium, Pool, Rows, Simulated, Worker, failure, places};
 use super::{Estimated, Evaluation, EvaluationError, Objective, Order};
@@ -159,7 +158,7 @@ impl FixedEffects {
             for (r, row) in rows.rows.iter().enumerate() {
                 fitted.simulations[row.measurement] = s.y[r];
                 fitted.sigmas[row.measurement] = s.sigma[r];
-                let d = density(row.distribution, row.value, s.y[r], s.sigma[r])?;
+                let d = row.density(s.y[r], s.sigma[r])?;
                 fitted.llh -= d.value;
                 fitted.chi2 += d.residual * d.residual;
             }
@@ -182,7 +181,7 @@ impl FixedEffects {
         let mut gradient = vec![0.0; nd];
         let mut fisher = (order == Order::Fisher).then(|| DMatrix::zeros(nd, nd));
         for (r, row) in rows.rows.iter().enumerate() {
-            let d = density(row.distribution, row.value, s.y[r], s.sigma[r])?;
+            let d = row.density(s.y[r], s.sigma[r])?;
             value += d.value;
             let (dy, ds) = (&s.dy[r * nd..(r + 1) * nd], &s.ds[r * nd..(r + 1) * nd]);
             for k in 0..nd {
@@ -210,7 +209,7 @@ impl FixedEffects {
             let mut value = 0.0;
             let mut slopes = Vec::with_capacity(rows.rows.len());
             for (r, row) in rows.rows.iter().enumerate() {
-                let d = density(row.distribution, row.value, s.y[r], s.sigma[r])?;
+                let d = row.density(s.y[r], s.sigma[r])?;
                 value += d.value;
                 slopes.push((d.dy, d.ds));
             }

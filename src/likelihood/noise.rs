@@ -6,11 +6,12 @@
 //! * normal: 1/2 log(2 pi s^2) + r^2 / 2 - log T'(m),
 //! * Laplace: log(2 s) + |r| - log T'(m),
 //!
-//! with T'(m) = 1, 1/m or 1/(m ln 10).
+//! with T'(m) = 1, 1/m or 1/(m ln 10). Of a value that is only known to lie in an interval the negative log probability of the interval
+//! takes the place of the density (NLME.md 3.3).
 
 use super::EvaluationError;
 use crate::petab::NoiseDistribution;
-use std::f64::consts::{LN_10, PI};
+use std::f64::consts::{LN_2, LN_10, PI};
 
 /// Negative log density of one measurement and its derivatives with respect to the simulation y and the noise scale s.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,6 +51,17 @@ enum Transform {
     Log(f64),
 }
 
+fn parts(distribution: NoiseDistribution) -> (Shape, Transform) {
+    match distribution {
+        NoiseDistribution::Normal => (Shape::Normal, Transform::Identity),
+        NoiseDistribution::LogNormal => (Shape::Normal, Transform::Log(1.0)),
+        NoiseDistribution::Log10Normal => (Shape::Normal, Transform::Log(LN_10)),
+        NoiseDistribution::Laplace => (Shape::Laplace, Transform::Identity),
+        NoiseDistribution::LogLaplace => (Shape::Laplace, Transform::Log(1.0)),
+        NoiseDistribution::Log10Laplace => (Shape::Laplace, Transform::Log(LN_10)),
+    }
+}
+
 /// Negative log density of `measurement` under `distribution` with median `y` and scale `sigma` (standard deviation or Laplace scale on
 /// the transformed scale).
 ///
@@ -59,14 +71,7 @@ enum Transform {
 /// [`EvaluationError::Density`] where the density is zero or undefined: a number that is not finite, `sigma` not positive, a simulation
 /// or measurement that is not positive under a logarithm.
 pub fn density(distribution: NoiseDistribution, measurement: f64, y: f64, sigma: f64) -> Result<Density, EvaluationError> {
-    let (shape, transform) = match distribution {
-        NoiseDistribution::Normal => (Shape::Normal, Transform::Identity),
-        NoiseDistribution::LogNormal => (Shape::Normal, Transform::Log(1.0)),
-        NoiseDistribution::Log10Normal => (Shape::Normal, Transform::Log(LN_10)),
-        NoiseDistribution::Laplace => (Shape::Laplace, Transform::Identity),
-        NoiseDistribution::LogLaplace => (Shape::Laplace, Transform::Log(1.0)),
-        NoiseDistribution::Log10Laplace => (Shape::Laplace, Transform::Log(LN_10)),
-    };
+    let (shape, transform) = parts(distribution);
     let refuse = |what: &str, value: f64| Err(EvaluationError::Density(format!("{what} ({value})")));
     if !measurement.is_finite() {
         return refuse("the measurement is not a finite number", measurement);
@@ -135,4 +140,125 @@ pub fn density(distribution: NoiseDistribution, measurement: f64, y: f64, sigma:
         return refuse("the density of a measurement vanishes at the simulation", y);
     }
     Ok(density)
+}
+
+/// Negative log probability that a value lies between the ends of `interval` (which may be infinite), under `distribution` with median `y`
+/// and scale `sigma`. For the time of an event `y` is infinite if it never happens.
+///
+/// With the standardised ends a < b, the distribution function F, A = f(a)/P and B = f(b)/P, P = F(b) - F(a), the derivatives follow
+/// from f' = -h f (h(z) = z for the normal and sign(z) for the Laplace distribution). There is no expected information of a
+/// censored value; `fisher_yy` and `fisher_ss` are the second derivatives where these are positive. `residual` is 0.
+///
+/// # Errors
+/// As for [`density`]; [`EvaluationError::Density`] where the probability vanishes.
+pub fn censored_density(distribution: NoiseDistribution, interval: [f64; 2], y: f64, sigma: f64) -> Result<Density, EvaluationError> {
+    let (shape, transform) = parts(distribution);
+    let refuse = |what: &str, value: f64| Err(EvaluationError::Density(format!("{what} ({value})")));
+    let certain = Density { value: 0.0, dy: 0.0, ds: 0.0, dyy: 0.0, dys: 0.0, dss: 0.0, fisher_yy: 0.0, fisher_ss: 0.0, residual: 0.0 };
+    let [lower, upper] = interval;
+    if lower.is_nan() || upper.is_nan() || lower >= upper {
+        return refuse("the ends of a censored measurement are not an interval from", lower);
+    }
+    if !sigma.is_finite() || sigma <= 0.0 {
+        return refuse("the noise of a measurement is not a positive number", sigma);
+    }
+    if y == f64::INFINITY && upper == f64::INFINITY {
+        return Ok(certain);
+    }
+    if !y.is_finite() {
+        return refuse("the simulation of a censored measurement is not a finite number", y);
+    }
+    // The standardised ends, and the derivatives T'(y) and T''(y).
+    let (ends, first, second) = match transform {
+        Transform::Identity => (interval.map(|m| (m - y) / sigma), 1.0, 0.0),
+        Transform::Log(base) => {
+            if y <= 0.0 {
+                return refuse("the simulation of a measurement is not positive, but its noise is on a logarithmic scale", y);
+            }
+            // Nothing lies below 0.
+            let end = |m: f64| if m <= 0.0 { f64::NEG_INFINITY } else { (m.ln() - y.ln()) / (base * sigma) };
+            (interval.map(end), 1.0 / (y * base), -1.0 / (y * y * base))
+        }
+    };
+    let [a, b] = ends;
+    let log_p = log_probability(shape, a, b);
+    if log_p == f64::NEG_INFINITY || log_p.is_nan() {
+        return refuse("the probability of a censored measurement vanishes at the simulation", y);
+    }
+    // f(z)/P with z f/P, h f/P, z h f/P and z^2 h f/P; an infinite end contributes nothing.
+    let terms = |z: f64| {
+        if z.is_infinite() {
+            return [0.0; 5];
+        }
+        let ratio = (log_density(shape, z) - log_p).exp();
+        let h = match shape {
+            Shape::Normal => z,
+            Shape::Laplace => z.signum(),
+        };
+        [ratio, z * ratio, h * ratio, z * h * ratio, z * z * h * ratio]
+    };
+    let (at_a, at_b) = (terms(a), terms(b));
+    let [d, s, hd, zhd, zzhd] = std::array::from_fn(|i| at_b[i] - at_a[i]);
+    let precision = 1.0 / (sigma * sigma);
+    let (dv, dvv) = (d / sigma, (hd + d * d) * precision);
+    let dvs = (zhd + d * s - d) * precision;
+    let dss = (zzhd + s * s - 2.0 * s) * precision;
+    let result = Density {
+        value: -log_p,
+        dy: dv * first,
+        ds: s / sigma,
+        dyy: dvv * first * first + dv * second,
+        dys: dvs * first,
+        dss,
+        fisher_yy: dvv.max(0.0) * first * first,
+        fisher_ss: dss.max(0.0),
+        residual: 0.0,
+    };
+    if !result.dy.is_finite() || !result.ds.is_finite() {
+        return refuse("the probability of a censored measurement vanishes at the simulation", y);
+    }
+    Ok(result)
+}
+
+/// Log density of the standardised distribution.
+fn log_density(shape: Shape, z: f64) -> f64 {
+    match shape {
+        Shape::Normal => -0.5 * z * z - 0.5 * (2.0 * PI).ln(),
+        Shape::Laplace => -z.abs() - LN_2,
+    }
+}
+
+/// Log of the standardised distribution function.
+fn log_distribution(shape: Shape, z: f64) -> f64 {
+    match shape {
+        Shape::Normal => log_normal_distribution(z),
+        Shape::Laplace if z < 0.0 => z - LN_2,
+        Shape::Laplace => (-0.5 * (-z).exp()).ln_1p(),
+    }
+}
+
+/// log(F(b) - F(a)), a < b, without cancellation.
+fn log_probability(shape: Shape, a: f64, b: f64) -> f64 {
+    // Both distributions are symmetric: in the upper tail the difference is one of the survival functions.
+    let (a, b) = if a > 0.0 { (-b, -a) } else { (a, b) };
+    let (below, above) = (log_distribution(shape, a), log_distribution(shape, b));
+    if below == f64::NEG_INFINITY {
+        return above;
+    }
+    above + (-(below - above).exp_m1()).ln()
+}
+
+/// log Phi(z) with full relative accuracy in both tails.
+pub fn log_normal_distribution(z: f64) -> f64 {
+    if z > -5.0 {
+        // Close to 0 the logarithm is that of a number close to 1.
+        return if z > 1.0 { (-0.5 * libm::erfc(z / 2f64.sqrt())).ln_1p() } else { (0.5 * libm::erfc(-z / 2f64.sqrt())).ln() };
+    }
+    if z == f64::NEG_INFINITY {
+        return z;
+    }
+    // Mills ratio (1 - Phi(x))/phi(x) at x = -z as a continued fraction 1/(x + 1/(x + 2/(x + 3/...))), which converges fast here.
+    let x = -z;
+    let tail = (1..=60).rev().fold(x, |rest, k| x + f64::from(k) / rest);
+    log_density(Shape::Normal, z) - tail.ln()
 }

@@ -12,7 +12,7 @@ use super::problem::Summary;
 use super::simulated::{Derivatives, Pool, Rows, Worker, failure, places};
 use super::simulated_individual::SimulatedIndividual;
 use super::{Evaluation, EvaluationError, Order};
-use crate::petab::{Censoring, DataKind, Nlme, Problem, RandomEffect, Scale};
+use crate::petab::{DataKind, Nlme, Problem, RandomEffect, Scale};
 use crate::random::sobol_normal;
 use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
@@ -235,13 +235,9 @@ impl Population {
         let mut by_individual = vec![Vec::new(); nlme.individuals.len()];
         let mut by_experiment: Vec<Vec<usize>> = vec![Vec::new(); problem.experiments.len()];
         for (i, m) in problem.measurements.iter().enumerate() {
-            if m.censoring != Censoring::None {
-                return Err("censored measurements are not supported yet".into());
-            }
             match &m.kind {
                 DataKind::Typical => {}
-                DataKind::Trajectory { individual } => by_individual[*individual].push(i),
-                DataKind::TimeToEvent { .. } => return Err("time_to_event data are not supported yet".into()),
+                DataKind::Trajectory { individual } | DataKind::TimeToEvent { individual, .. } => by_individual[*individual].push(i),
                 DataKind::Snapshot { .. } | DataKind::SnapshotStatistic(_) | DataKind::Bulk(_) => by_experiment[m.experiment].push(i),
             }
         }

@@ -4,11 +4,12 @@
 //! parameter of an individual). Directions that can reach a state get a column in the integrator; the others act through the observables only.
 
 use super::EvaluationError;
+use super::noise::{Density, censored_density, density};
 use crate::jit::Scratch;
 use crate::model::CompiledModel;
 use crate::model::compiled::{CompiledExperiment, Function, Target};
-use crate::ode::{Counts, Input, Options, Second, SimulationError, Simulator, Trajectory};
-use crate::petab::{Measurement, NoiseDistribution, Override, Problem};
+use crate::ode::{Awaited, Counts, Execution, Input, Options, Second, SimulationError, Simulator, Trajectory};
+use crate::petab::{Censoring, DataKind, Measurement, NoiseDistribution, Override, Problem};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -35,11 +36,25 @@ pub struct Row {
     pub value: f64,
     /// Distribution of the measurement.
     pub distribution: NoiseDistribution,
+    /// What is known of the value where it was not measured exactly.
+    pub censoring: Censoring,
     /// Placeholder values in the observable's order.
     pub placeholders: Vec<Placeholder>,
+    /// The observed event whose time was measured; its time takes the place of the observable.
+    pub event: Option<usize>,
 }
 
 impl Row {
+    /// The density of the measurement at the simulation `y` with the noise scale `sigma`.
+    pub fn density(&self, y: f64, sigma: f64) -> Result<Density, EvaluationError> {
+        match self.censoring {
+            Censoring::None => density(self.distribution, self.value, y, sigma),
+            Censoring::Right => censored_density(self.distribution, [self.value, f64::INFINITY], y, sigma),
+            Censoring::Left => censored_density(self.distribution, [f64::NEG_INFINITY, self.value], y, sigma),
+            Censoring::Interval(upper) => censored_density(self.distribution, [self.value, upper], y, sigma),
+        }
+    }
+
     /// The parameter that stands at column `a` of an observable's derivatives by (p, q); None for a placeholder that is a number.
     pub(super) fn parameter(&self, a: usize, np: usize) -> Option<usize> {
         match a.checked_sub(np) {
@@ -66,8 +81,10 @@ impl Row {
 pub struct Rows {
     /// Index of the experiment.
     pub experiment: usize,
-    /// Sorted distinct times.
+    /// Sorted distinct times of the rows. Where events are awaited there is one more, until which they are.
     pub times: Vec<f64>,
+    /// The observed events that the rows measure.
+    pub events: Vec<usize>,
     /// The rows in order of the measurement table.
     pub rows: Vec<Row>,
     /// Rows of theta on which the simulation or the noise of any row depends, sorted.
@@ -83,16 +100,31 @@ impl Rows {
         times.sort_by(f64::total_cmp);
         times.dedup();
         let rows: Vec<Row> = measurements.iter().map(|i| row(places, problem, *i, &times)).collect();
+        let mut events: Vec<usize> = rows.iter().filter_map(|r| r.event).collect();
+        events.sort_unstable();
+        events.dedup();
+        if !events.is_empty() {
+            let start = model.experiments[experiment].start;
+            let uppers = measurements.iter().filter_map(|m| match problem.measurements[*m].censoring {
+                Censoring::Interval(upper) if upper.is_finite() => Some(upper),
+                _ => None,
+            });
+            let last = times.iter().copied().chain(uppers).fold(start, f64::max);
+            times.push(last + (WAITING - 1.0) * (last - start));
+        }
         let (reaching, reaching_states) = reach(model, &model.experiments[experiment], &rows);
-        Rows { experiment, times, rows, reaching, reaching_states }
+        Rows { experiment, times, events, rows, reaching, reaching_states }
     }
 
     /// The same experiment and times with other rows.
     pub fn with_rows(&self, model: &CompiledModel, rows: Vec<Row>) -> Self {
         let (reaching, reaching_states) = reach(model, &model.experiments[self.experiment], &rows);
-        Rows { experiment: self.experiment, times: self.times.clone(), rows, reaching, reaching_states }
+        Rows { experiment: self.experiment, times: self.times.clone(), events: self.events.clone(), rows, reaching, reaching_states }
     }
 }
+
+/// An event is waited for this many times as long as there are measurements. Later, it counts as one that never happens.
+const WAITING: f64 = 10.0;
 
 /// Indices of the parameters by name.
 pub type Places<'a> = FxHashMap<&'a str, usize>;
@@ -120,7 +152,12 @@ fn row(places: &Places, problem: &Problem, index: usize, times: &[f64]) -> Row {
         time: times.partition_point(|t| t.total_cmp(&m.time).is_lt()),
         value: m.value,
         distribution: problem.observables[m.observable].distribution,
+        censoring: m.censoring,
         placeholders: placeholders(places, m),
+        event: match &m.kind {
+            DataKind::TimeToEvent { event, .. } => problem.nlme.iter().flat_map(|n| &n.events).position(|e| e.id == *event),
+            _ => None,
+        },
     }
 }
 
@@ -133,7 +170,10 @@ fn reach(model: &CompiledModel, experiment: &CompiledExperiment, rows: &[Row]) -
     }
     let behind = |output: &usize| by_output.get(output).into_iter().flatten().copied();
     // Parameters that the equations use or that a later period changes.
-    let mut used: BTreeSet<usize> = model.rhs.dp.columns.iter().chain(&model.roots.dp.columns).map(|c| *c as usize).collect();
+    let awaits = rows.iter().any(|r| r.event.is_some());
+    let roots = model.roots.dp.rows.iter().zip(&model.roots.dp.columns);
+    let roots = roots.filter(|(j, _)| awaits || !model.switches[**j as usize].only_observed).map(|(_, column)| column);
+    let mut used: BTreeSet<usize> = model.rhs.dp.columns.iter().chain(roots).map(|c| *c as usize).collect();
     let events = model.events.iter().map(|e| &e.assignments);
     for assignments in experiment.changes.iter().map(|c| &c.assignments).chain(events) {
         let functions = std::iter::once(&assignments.values).chain(&assignments.volumes);
@@ -231,10 +271,13 @@ impl Worker {
         if let Some(equilibrium) = equilibrium {
             start.begin_at(equilibrium, directions);
         }
+        let triggers = equilibrium.map(|e| triggers_after(&model, &e.end));
+        let outputs = rows.times.len() - usize::from(!rows.events.is_empty());
         let input = Input {
             start: experiment.start,
             changes: &experiment.changes,
-            triggers: equilibrium.map(|e| e.end.triggers.as_slice()),
+            triggers: triggers.as_deref(),
+            awaited: (!rows.events.is_empty()).then_some(Awaited { events: &rows.events, outputs }),
             ..start.input(experiment)
         };
         let trajectory = self.simulator.simulate(&input, &rows.times)?;
@@ -277,7 +320,7 @@ impl Worker {
         times: &[f64],
         wanted: &[(usize, Vec<Placeholder>)],
     ) -> Result<Vec<Vec<(f64, f64)>>, SimulationError> {
-        let dense = Rows { times: times.to_vec(), rows: Vec::new(), ..rows.clone() };
+        let dense = Rows { times: times.to_vec(), events: Vec::new(), rows: Vec::new(), ..rows.clone() };
         let all: Vec<Row> = wanted
             .iter()
             .flat_map(|(observable, placeholders)| {
@@ -287,13 +330,25 @@ impl Worker {
                     time,
                     value: 0.0,
                     distribution: NoiseDistribution::Normal,
+                    censoring: Censoring::None,
                     placeholders: placeholders.clone(),
+                    event: None,
                 })
             })
             .collect();
         let s = self.simulate(&Rows { rows: all, ..dense }, theta, &[], Derivatives::None, None)?;
         Ok(s.y.iter().copied().zip(s.sigma.iter().copied()).collect::<Vec<_>>().chunks(times.len().max(1)).map(<[_]>::to_vec).collect())
     }
+}
+
+/// The triggers with which an experiment goes on after a steady state. What is only observed is not looked at before the
+/// experiment begins.
+pub(super) fn triggers_after(model: &CompiledModel, end: &Trajectory) -> Vec<bool> {
+    let mut triggers = end.triggers.clone();
+    for event in model.observed_events.iter().flat_map(|o| &o.events) {
+        triggers[*event] = model.events[*event].initial_value;
+    }
+    triggers
 }
 
 /// A steady state with its derivatives.
@@ -449,6 +504,7 @@ impl Start {
             state_seeds: &self.state_seeds,
             parameter_seeds: &self.parameter_seeds,
             second: (self.order == Derivatives::Second).then_some(second),
+            awaited: None,
         }
     }
 
@@ -599,6 +655,11 @@ pub(super) fn observe(model: &CompiledModel, rows: &Rows, start: &Start, traject
             }
         }
     }
+    for (r, row) in rows.rows.iter().enumerate() {
+        if let Some(event) = row.event {
+            write_event_time(trajectory.event(&model.observed_events[event]), start, &mut result, r);
+        }
+    }
     for r in 0..n {
         for k in 0..nd {
             result.dy[r * nd + k] /= start.stretch[k];
@@ -613,6 +674,22 @@ pub(super) fn observe(model: &CompiledModel, rows: &Rows, start: &Start, traject
         }
     }
     result
+}
+
+/// Puts the time of an event in the place of row `r`'s observable: infinite if it did not happen.
+fn write_event_time(event: Option<&Execution>, start: &Start, result: &mut Simulated, r: usize) {
+    let nd = start.nd;
+    let n_pairs = if start.order == Derivatives::Second { pair_count(nd) } else { 0 };
+    result.y[r] = event.map_or(f64::INFINITY, |e| e.time);
+    result.dy[r * nd..(r + 1) * nd].fill(0.0);
+    result.dyy[r * n_pairs..(r + 1) * n_pairs].fill(0.0);
+    let Some(clock) = event.map(|e| &e.clock) else { return };
+    for (k, value) in start.columns.iter().zip(&clock.first) {
+        result.dy[r * nd + k] = *value;
+    }
+    for ((k, l), value) in start.pairs.iter().zip(&clock.second) {
+        result.dyy[r * n_pairs + pair_index(nd, start.columns[*k as usize], start.columns[*l as usize])] = *value;
+    }
 }
 
 /// Copies the integrator's columns over those of all directions.

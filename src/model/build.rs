@@ -192,7 +192,8 @@ impl<'a> Builder<'a> {
         }
         let nan = self.graph.constant(f64::NAN);
         let rates = self.rates.iter().map(|r| r.unwrap_or(nan)).collect();
-        let events = self.lower_events();
+        let mut events = self.lower_events();
+        let observed_events = self.lower_observed_events(&mut events);
         let constraints = self.lower_constraints();
         let observables = self.lower_observables();
         let species = self.model.species.iter();
@@ -209,6 +210,7 @@ impl<'a> Builder<'a> {
             estimated: self.problem.iter().flat_map(|p| &p.parameters).map(|p| p.estimate).collect(),
             switches: Vec::new(),
             events,
+            observed_events,
             invariants: Vec::new(),
             conserved: Vec::new(),
             inputs,

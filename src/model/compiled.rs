@@ -84,6 +84,8 @@ pub struct Switch {
     pub curved_in_time: bool,
     /// How the value follows from the root function.
     pub kind: SwitchKind,
+    /// Whether only observed events depend on it: where none is waited for, the switch need not be watched.
+    pub only_observed: bool,
 }
 
 /// An event, see [`EventFormula`](super::system::EventFormula).
@@ -105,6 +107,15 @@ pub struct Event {
     pub assignments: Assignments,
     /// Switches whose flags the trigger depends on.
     pub switches: Vec<usize>,
+}
+
+/// An event whose time is measured (event table of `nlme`). It happens to the model as events without assignments do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedEvent {
+    /// Indices of the events that count: one for each direction of the crossing.
+    pub events: Vec<usize>,
+    /// Which of the crossings, counted from 1.
+    pub occurrence: usize,
 }
 
 /// Equations r(t, x, p) = 0 that hold at all times, see [`Invariant`](super::system::Invariant).
@@ -228,6 +239,8 @@ pub struct CompiledModel {
     pub events: Vec<Event>,
     /// Conditions of the events, one output each.
     pub triggers: Kernel,
+    /// Events whose times are measured, in the order of the problem's event table.
+    pub observed_events: Vec<ObservedEvent>,
     /// Equations that hold at all times.
     pub invariants: Invariants,
     /// Conserved quantities, where the problem has steady states.
@@ -327,7 +340,13 @@ pub fn compile(system: &OdeSystem, options: CompileOptions) -> Result<Arc<Compil
         switches: system
             .switches
             .iter()
-            .map(|s| Switch { flag: s.flag, explicit_time: s.explicit_time, curved_in_time: s.curved_in_time, kind: s.kind })
+            .map(|s| Switch {
+                flag: s.flag,
+                explicit_time: s.explicit_time,
+                curved_in_time: s.curved_in_time,
+                kind: s.kind,
+                only_observed: s.only_observed,
+            })
             .collect(),
         roots: function(roots),
         events: (system.events.iter().zip(events).zip(priorities))
@@ -343,6 +362,7 @@ pub fn compile(system: &OdeSystem, options: CompileOptions) -> Result<Arc<Compil
             })
             .collect(),
         triggers: kernels[triggers].clone(),
+        observed_events: system.observed_events.clone(),
         invariants: Invariants {
             residuals: function(residuals),
             places,

@@ -1,10 +1,10 @@
 //! Events, and the changes that the periods of an experiment make.
 
 use super::build::{Builder, Origin, Scope, Stage, amount_name};
-use super::compiled::Target;
+use super::compiled::{ObservedEvent, Target};
 use super::entities::Kind;
 use super::system::{AssignmentFormulas, Change, EventFormula};
-use crate::expr::ExprId;
+use crate::expr::{Binary, ExprId};
 use crate::petab;
 use rustc_hash::FxHashMap;
 
@@ -36,6 +36,41 @@ impl<'a> Builder<'a> {
             });
         }
         events
+    }
+
+    /// Lowers the event table of `nlme`: crossings of the trigger formula through 0 are events that assign nothing.
+    ///
+    /// A formula that is beyond 0 in the wanted direction from the start counts as an event there (specification of the
+    /// extension, section "Extension tables"); where both directions count, there is no such direction.
+    pub(super) fn lower_observed_events(&mut self, events: &mut Vec<EventFormula>) -> Vec<ObservedEvent> {
+        let nothing = FxHashMap::default();
+        let observed = self.problem.and_then(|p| p.nlme.as_ref()).map_or(&[][..], |nlme| &nlme.events);
+        let mut result = Vec::new();
+        for event in observed {
+            let scope = Scope { origin: Origin::Petab(&event.trigger.span), local: &nothing, only_local: false, stage: Stage::Running };
+            let root = self.lower(&event.trigger.ast, scope).unwrap_or_else(|| self.graph.constant(f64::NAN));
+            let zero = self.graph.constant(0.0);
+            let wanted: &[Binary] = match event.direction {
+                petab::Direction::Up => &[Binary::Gt],
+                petab::Direction::Down => &[Binary::Lt],
+                petab::Direction::Any => &[Binary::Gt, Binary::Lt],
+            };
+            let first = events.len();
+            for comparison in wanted {
+                events.push(EventFormula {
+                    id: format!("<observed {}>", event.id),
+                    trigger: self.graph.binary(*comparison, root, zero),
+                    initial_value: event.direction == petab::Direction::Any,
+                    persistent: true,
+                    delay: None,
+                    priority: None,
+                    values_from_trigger_time: true,
+                    assignments: AssignmentFormulas::default(),
+                });
+            }
+            result.push(ObservedEvent { events: (first..events.len()).collect(), occurrence: event.occurrence as usize });
+        }
+        result
     }
 
     /// What simultaneous assignments set of the system. What algebraic rules determine cannot be set.

@@ -39,7 +39,7 @@ impl Builder<'_> {
             }
             map.insert(node, value);
             system.parameters.push(Parameter { id, symbol, active: false });
-            system.switches.push(SwitchRoot { flag, root, explicit_time, curved_in_time: curved, kind });
+            system.switches.push(SwitchRoot { flag, root, explicit_time, curved_in_time: curved, kind, only_observed: true });
         }
         for s in &mut system.states {
             s.rate = graph.replace(&[s.rate], &map)[0];
@@ -47,6 +47,8 @@ impl Builder<'_> {
         for e in &mut system.events {
             e.trigger = graph.replace(&[e.trigger], &map)[0];
         }
+        mark_rulers(system);
+        let graph = &mut system.graph;
         let zero = graph.constant(0.0);
         for e in &mut system.setups {
             e.parameters.resize(system.parameters.len(), zero);
@@ -57,6 +59,23 @@ impl Builder<'_> {
             let symbol = symbol_of(graph, &id);
             system.states.push(State { id, symbol, rate: zero });
             system.setups.iter_mut().for_each(|e| e.states.push(zero));
+        }
+    }
+}
+
+/// Marks the switches on which rates or events of the model depend, directly or through another switch.
+fn mark_rulers(system: &mut OdeSystem) {
+    let observed: FxHashSet<usize> = system.observed_events.iter().flat_map(|o| o.events.iter().copied()).collect();
+    let triggers = system.events.iter().enumerate().filter(|(i, _)| !observed.contains(i)).map(|(_, e)| e.trigger);
+    let mut open: Vec<ExprId> = system.states.iter().map(|s| s.rate).chain(triggers).collect();
+    while !open.is_empty() {
+        let symbols: FxHashSet<SymbolId> = system.graph.symbols_of(&open).into_iter().collect();
+        open.clear();
+        for switch in system.switches.iter_mut().filter(|s| s.only_observed) {
+            if symbols.contains(&system.parameters[switch.flag].symbol) {
+                switch.only_observed = false;
+                open.push(switch.root);
+            }
         }
     }
 }

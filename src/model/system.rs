@@ -1,6 +1,6 @@
 //! The system of equations as expressions: everything downstream reads only this.
 
-use super::compiled::{SwitchKind, Target};
+use super::compiled::{ObservedEvent, SwitchKind, Target};
 use super::conservation::Conservation;
 use super::setup::Setting;
 use crate::diag::Span;
@@ -43,6 +43,8 @@ pub struct SwitchRoot {
     pub curved_in_time: bool,
     /// How the flag follows from the root function.
     pub kind: SwitchKind,
+    /// Whether only observed events depend on it, so that it matters to nothing but the times at which they happen.
+    pub only_observed: bool,
 }
 
 /// An event (SBML level 3 version 2, section 4.11).
@@ -190,8 +192,10 @@ pub struct OdeSystem {
     pub estimated: Vec<bool>,
     /// Discontinuities.
     pub switches: Vec<SwitchRoot>,
-    /// Events.
+    /// Events of the model, then those that are only observed.
     pub events: Vec<EventFormula>,
+    /// The event table of `nlme`, in its order.
+    pub observed_events: Vec<ObservedEvent>,
     /// Equations that hold at all times.
     pub invariants: Vec<Invariant>,
     /// Conserved quantities, where the problem has steady states.

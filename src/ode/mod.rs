@@ -39,5 +39,5 @@ pub use clock::Clock;
 pub use error::SimulationError;
 pub use events::Execution;
 pub use forward::cvodes_forward;
-pub use simulator::{Counts, Input, Options, Second, Simulator, Trajectory};
+pub use simulator::{Awaited, Counts, Input, Options, Second, Simulator, Trajectory};
 pub use time_course::{TimeCourse, time_course};

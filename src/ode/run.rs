@@ -7,7 +7,7 @@ use super::history;
 use super::invariant;
 use super::record::{Happening, Record};
 use super::roots::RootFinder;
-use super::simulator::{Input, Options, Trajectory, simulation_error};
+use super::simulator::{Awaited, Input, Options, Trajectory, nth_occurrence, simulation_error};
 use super::steady_state::{Found, Search};
 use super::switch::{Crossing, explicit_crossings, near};
 use super::system::System;
@@ -161,7 +161,7 @@ impl Run<'_> {
             if let Some(record) = &mut self.record {
                 record.begin_piece(&self.integrator.system().parameters, first_output..self.output.next);
             }
-            if self.output.is_complete() {
+            if self.is_over() {
                 return Ok(t);
             }
             let system = self.integrator.parts().0;
@@ -263,7 +263,7 @@ impl Run<'_> {
                     Ok(None) => {}
                     Ok(Some((time, crossings))) => {
                         self.write_until(time, false)?;
-                        if self.output.is_complete() {
+                        if self.is_over() {
                             self.record_state(reached);
                             return Ok(Advance::Done(time));
                         }
@@ -294,7 +294,7 @@ impl Run<'_> {
             }
             self.write_until(now, true)?;
             let ready = self.quiet && self.goal == Goal::Outputs && self.output.waits();
-            if self.output.is_complete() || ready || (self.seeks() && self.is_steady(now)) {
+            if self.is_over() || ready || (self.seeks() && self.is_steady(now)) {
                 return Ok(Advance::Done(now));
             }
             // Steps of a drift that never ends grow beyond all numbers.
@@ -302,6 +302,15 @@ impl Run<'_> {
                 return Err(self.too_long(now));
             }
         }
+    }
+
+    /// Whether all that is wanted is there.
+    fn is_over(&self) -> bool {
+        let happened = |awaited: &Awaited| {
+            let events = &self.integrator.system().model.observed_events;
+            awaited.events.iter().all(|e| nth_occurrence(&self.agenda.executions, &events[*e]).is_some())
+        };
+        self.output.is_complete() || self.input.awaited.as_ref().is_some_and(|a| self.output.next >= a.outputs && happened(a))
     }
 
     /// Whether a steady state would be the end.

@@ -10,7 +10,7 @@ use super::steady_state::{self, Found};
 use super::system::System;
 use crate::jit::Kernel;
 use crate::model::CompiledModel;
-use crate::model::compiled::PeriodChange;
+use crate::model::compiled::{ObservedEvent, PeriodChange};
 use crate::model::conservation::Conservation;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -93,6 +93,18 @@ pub struct Input<'a> {
     pub parameter_seeds: &'a [f64],
     /// Second-order directions.
     pub second: Option<Second<'a>>,
+    /// Events whose times are wanted.
+    pub awaited: Option<Awaited<'a>>,
+}
+
+/// Observed events that a simulation waits for. Without them the switches of observed events are not watched.
+#[derive(Debug, Clone, Copy)]
+pub struct Awaited<'a> {
+    /// Indices into [`CompiledModel::observed_events`].
+    pub events: &'a [usize],
+    /// Number of leading output times that are wanted in any case. The later ones, which say how long to wait, are left out once
+    /// every event has happened: the trajectory then has no blocks for them.
+    pub outputs: usize,
 }
 
 /// Work done.
@@ -152,11 +164,21 @@ pub struct Trajectory {
 }
 
 impl Trajectory {
+    /// When an observed event happened, with derivatives; `None` if it did not until the end.
+    pub fn event(&self, event: &ObservedEvent) -> Option<&Execution> {
+        nth_occurrence(&self.executions, event)
+    }
+
     /// The block of output time `i`.
     pub fn block(&self, i: usize) -> &[f64] {
         let n = self.nx * self.columns;
         &self.blocks[i * n..(i + 1) * n]
     }
+}
+
+/// The execution that counts, if there were so many.
+pub(super) fn nth_occurrence<'a>(executions: &'a [Execution], event: &ObservedEvent) -> Option<&'a Execution> {
+    executions.iter().filter(|e| event.events.contains(&e.event)).nth(event.occurrence - 1)
 }
 
 /// Integrates one model; not shared between threads.
@@ -356,6 +378,7 @@ impl Simulator {
             state_seeds: &state_seeds,
             parameter_seeds: &seeds,
             second: before.second.map(|s| Second { pairs: s.pairs, states: &state_second, parameters: &seeds_second }),
+            awaited: None,
         };
         let mut way = Trajectory { times: vec![f64::INFINITY], nx, columns: 1, ..Trajectory::default() };
         if ns > 0 {
@@ -460,6 +483,9 @@ pub(super) fn check_input(model: &CompiledModel, input: &Input, times: &[f64]) -
     }
     if times.last() == Some(&f64::INFINITY) && !model.delays.parameters.is_empty() {
         return unsupported("a steady state of a delay differential equation");
+    }
+    if input.awaited.is_some() && times.last() == Some(&f64::INFINITY) {
+        return unsupported("waiting for an event until a steady state");
     }
     if times.windows(2).any(|w| w[0] > w[1]) || times.first().is_some_and(|t| *t < input.start) {
         return unsupported("an output time before the start or out of order");

@@ -107,6 +107,9 @@ pub struct System {
     pub seeds_second: Vec<f64>,
     /// State switches: indices into the model's switches.
     pub state_switches: Arc<[u32]>,
+    all_switches: Arc<[u32]>,
+    /// Those on which more depends than the times of observed events.
+    ruling_switches: Arc<[u32]>,
     /// Values of all root functions at the last evaluation.
     pub roots: Vec<f64>,
     /// Derivatives of the time to which the block is carried, see `clock.rs`.
@@ -216,7 +219,9 @@ impl System {
             parameters: vec![0.0; np],
             seeds: vec![0.0; np * directions],
             seeds_second: vec![0.0; np * pairs],
-            state_switches: (0..model.switches.len() as u32).filter(|&j| !model.switches[j as usize].explicit_time).collect(),
+            state_switches: watched_switches(&model, true),
+            all_switches: watched_switches(&model, true),
+            ruling_switches: watched_switches(&model, false),
             roots: vec![0.0; model.switches.len()],
             clock: Clock::fixed(directions, pairs),
             history: History::default(),
@@ -268,6 +273,7 @@ impl System {
             self.pairs.copy_from_slice(second.pairs);
             self.seeds_second.copy_from_slice(second.parameters);
         }
+        self.state_switches = if input.awaited.is_some() { &self.all_switches } else { &self.ruling_switches }.clone();
         let np = self.pairs.len();
         y.fill(0.0);
         for (i, row) in y.chunks_exact_mut(stride).enumerate() {
@@ -667,4 +673,13 @@ impl System {
         }
         self.work = values;
     }
+}
+
+/// The switches that root finding looks for: those of explicit time are known beforehand.
+fn watched_switches(model: &CompiledModel, observed: bool) -> Arc<[u32]> {
+    let watched = |j: &u32| {
+        let switch = &model.switches[*j as usize];
+        !switch.explicit_time && (observed || !switch.only_observed)
+    };
+    (0..model.switches.len() as u32).filter(watched).collect()
 }

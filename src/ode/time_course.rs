@@ -37,6 +37,7 @@ pub fn time_course(model: &CompiledModel, simulator: &mut Simulator, times: &[f6
         state_seeds: &[],
         parameter_seeds: &[],
         second: None,
+        awaited: None,
     };
     let trajectory = simulator.simulate(&input, times)?;
     let outputs = evaluate(&model.outputs, trajectory, &mut scratch);

@@ -90,6 +90,7 @@ impl Subject {
                 states: &second[np * pairs.len()..],
                 parameters: &second[..np * pairs.len()],
             }),
+            awaited: None,
         };
         let mut simulator = Simulator::new(self.model.clone(), options.clone())?;
         simulator.simulate(&input, times).cloned()
@@ -116,6 +117,7 @@ impl Subject {
             state_seeds: &[],
             parameter_seeds: &[],
             second: None,
+            awaited: None,
         };
         let mut simulator = Simulator::new(self.model.clone(), options.clone())?;
         simulator.record(&start, times)?;

@@ -220,6 +220,7 @@ impl Start {
             state_seeds: &self.state_seeds,
             parameter_seeds: &self.parameter_seeds,
             second: (!self.pairs.is_empty()).then_some(second),
+            awaited: None,
         }
     }
 }
