@@ -6,11 +6,12 @@ mod nlme_support;
 use mixode::likelihood::EvaluationError;
 use mixode::likelihood::covariance::Omega;
 use mixode::likelihood::nodes::Nodes;
+use mixode::likelihood::noise::Measured;
 use mixode::likelihood::population_statistics::{
     Channel, Functional, PopulationModel, Sample, Statistic, standard_deviation, statistic_term,
 };
 use mixode::likelihood::snapshot::{SnapshotMeasurement, snapshot_density};
-use mixode::petab::NoiseDistribution;
+use mixode::petab::{Censoring, NoiseDistribution};
 use nalgebra::{DMatrix, DVector};
 use nlme_support::models::conversion_x2;
 use nlme_support::{close, close_all, numbers, oracles, table};
@@ -31,6 +32,11 @@ fn log_variances(deltas: &[f64]) -> Omega {
     let d = DMatrix::from_diagonal(&DVector::from_iterator(n, deltas.iter().map(|x| x.exp())));
     let dd = (0..n).map(|k| DMatrix::from_fn(n, n, |i, j| if i == k && j == k { d[(k, k)] } else { 0.0 })).collect();
     Omega::new(d, (0..n).collect(), dd, &|i| i.to_string()).unwrap()
+}
+
+/// A value that was measured exactly.
+fn exact(distribution: NoiseDistribution, value: f64) -> Measured {
+    Measured { distribution, value, censoring: Censoring::None }
 }
 
 /// One effect with its standard deviation as parameter.
@@ -121,7 +127,7 @@ fn density_of_a_snapshot() {
     let sample = |points: usize, phi: f64, omega: f64| {
         Sample::evaluate(&mut Closure(model), &[phi], &[0], &sd(omega), &Nodes::gauss_hermite(1, points), true).unwrap()
     };
-    let cell = |y: f64| [SnapshotMeasurement { value: 0, noise: 1, distribution: NoiseDistribution::Normal, measurement: y }];
+    let cell = |y: f64| [SnapshotMeasurement { value: 0, noise: 1, measured: exact(NoiseDistribution::Normal, y) }];
     let rows = oracles["O5_snapshot_density"]["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 5);
     for row in rows {
@@ -136,7 +142,7 @@ fn density_of_a_snapshot() {
         // Too few nodes are visible.
         assert!(snapshot_density(&sample(5, 0.0, 0.5), &cell(y)).unwrap().effective_nodes < 2.0);
     }
-    let positive = [SnapshotMeasurement { value: 0, noise: 1, distribution: NoiseDistribution::LogNormal, measurement: -0.1 }];
+    let positive = [SnapshotMeasurement { value: 0, noise: 1, measured: exact(NoiseDistribution::LogNormal, -0.1) }];
     assert!(matches!(snapshot_density(&sample(5, 0.0, 0.5), &positive), Err(EvaluationError::Density(_))));
 }
 
@@ -146,7 +152,7 @@ fn simultaneous_measurements_share_the_node() {
     // y1 = y2 = phi + b exactly, so the pair is bivariate normal with covariance omega^2 beside the noise.
     let model = |phi: &[f64]| Ok((vec![phi[0], phi[0], 0.6], DMatrix::from_column_slice(3, 1, &[1.0, 1.0, 0.0])));
     let sample = Sample::evaluate(&mut Closure(model), &[1.0], &[0], &sd(0.5), &Nodes::gauss_hermite(1, 60), true).unwrap();
-    let channel = |value, measurement| SnapshotMeasurement { value, noise: 2, distribution: NoiseDistribution::Normal, measurement };
+    let channel = |value, measurement| SnapshotMeasurement { value, noise: 2, measured: exact(NoiseDistribution::Normal, measurement) };
     let term = snapshot_density(&sample, &[channel(0, 1.7), channel(1, 0.4)]).unwrap();
     let (v, c) = (0.25 + 0.36, 0.25);
     let (a, b) = (0.7, -0.6);

@@ -56,7 +56,7 @@ fn statistic_name(s: &PopulationStatistic) -> &'static str {
         Statistic::Sd => "standard deviation",
         Statistic::LogVariance => "variance of the logarithm",
         Statistic::Covariance(_) => "covariance",
-        Statistic::FractionEvent => "fraction with the event",
+        Statistic::FractionEvent(_) => "fraction with the event",
         Statistic::Composite(_) => "composite statistic",
     }
 }

@@ -58,7 +58,7 @@ impl FixedEffects {
             }
         }
         let by_name = places(pool.model());
-        let experiments: Vec<Rows> = by_course.values().map(|(e, rows)| Rows::new(pool.model(), &by_name, problem, *e, rows)).collect();
+        let experiments: Vec<Rows> = by_course.values().map(|(e, rows)| Rows::new(pool.model(), &by_name, problem, *e, rows, &[])).collect();
         let mut equilibrations: IndexMap<usize, Equilibration> = IndexMap::new();
         for (position, rows) in experiments.iter().enumerate() {
             let Some(way) = pool.model().experiments[rows.experiment].equilibration else { continue };
@@ -158,7 +158,7 @@ impl FixedEffects {
             for (r, row) in rows.rows.iter().enumerate() {
                 fitted.simulations[row.measurement] = s.y[r];
                 fitted.sigmas[row.measurement] = s.sigma[r];
-                let d = row.density(s.y[r], s.sigma[r])?;
+                let d = row.measured.density(s.y[r], s.sigma[r])?;
                 fitted.llh -= d.value;
                 fitted.chi2 += d.residual * d.residual;
             }
@@ -181,7 +181,7 @@ impl FixedEffects {
         let mut gradient = vec![0.0; nd];
         let mut fisher = (order == Order::Fisher).then(|| DMatrix::zeros(nd, nd));
         for (r, row) in rows.rows.iter().enumerate() {
-            let d = row.density(s.y[r], s.sigma[r])?;
+            let d = row.measured.density(s.y[r], s.sigma[r])?;
             value += d.value;
             let (dy, ds) = (&s.dy[r * nd..(r + 1) * nd], &s.ds[r * nd..(r + 1) * nd]);
             for k in 0..nd {
@@ -209,7 +209,7 @@ impl FixedEffects {
             let mut value = 0.0;
             let mut slopes = Vec::with_capacity(rows.rows.len());
             for (r, row) in rows.rows.iter().enumerate() {
-                let d = row.density(s.y[r], s.sigma[r])?;
+                let d = row.measured.density(s.y[r], s.sigma[r])?;
                 value += d.value;
                 slopes.push((d.dy, d.ds));
             }

@@ -88,8 +88,7 @@ const FIXED_STEP: f64 = 0.01;
 ///
 /// Hessian: third derivatives are symmetric, so with M = sum_r s_r v_r v_r^T (s_r = 1 or -1) the gradient is the sum over r of
 /// s_r d/dh Hessian(phi + h v_r) v_r, one directional difference for each random component rather than one for each parameter. The
-/// Gauss-Newton matrix has no such symmetry and is differenced along every component, with differences of sixth order because the steps
-/// along components without random effects are longer in units of what the data tell.
+/// Gauss-Newton matrix has no such symmetry and is differenced along every component.
 ///
 /// # Errors
 /// Those of the evaluations.
@@ -116,7 +115,7 @@ pub fn trace_gradient_by_differences<C: Conditional + ?Sized>(
                     // Only the rows of random components are filled; the matrix is symmetric.
                     Ok(random.iter().fold(DVector::zeros(n), |sum, &j| sum + hessian.row(j).transpose() * direction[j]))
                 };
-                result += four_points(&mut product, STEP)? * sign;
+                result += derivative_at_zero(&mut product, STEP)? * sign;
             }
         }
         Curvature::GaussNewton => {
@@ -130,27 +129,40 @@ pub fn trace_gradient_by_differences<C: Conditional + ?Sized>(
                     let sum = random.iter().flat_map(|&i| random.iter().map(move |&j| (i, j))).map(|p| weights[p] * matrix[p]).sum();
                     Ok(DVector::from_element(1, sum))
                 };
-                result[l] = six_points(&mut trace, 1.0)?[0] / length;
+                result[l] = derivative_at_zero(&mut trace, 1.0)?[0] / length;
             }
         }
     }
     Ok(result)
 }
 
-/// First derivative at 0 by central differences at h and 2h, fourth order: (8 (f(h) - f(-h)) - f(2h) + f(-2h)) / 12h.
-fn four_points(f: &mut Vector, h: f64) -> Result<DVector<f64>, EvaluationError> {
-    let near = f(h)? - f(-h)?;
-    let far = f(2.0 * h)? - f(-2.0 * h)?;
-    Ok((near * 8.0 - far) / (12.0 * h))
+/// First derivative at 0 by central differences of fourth order, (8 (f(h) - f(-h)) - f(2h) + f(-2h)) / 12h.
+///
+/// The two differences of second order in it tell how far h is from small: for a function that changes over a length L they are off by
+/// (h/L)^2/6, and what is left of that in the fourth order is about the square of it. Where that is too much, as at the edge beyond which an
+/// event never happens, h is halved.
+fn derivative_at_zero(f: &mut Vector, h: f64) -> Result<DVector<f64>, EvaluationError> {
+    let mut slope = |h: f64| -> Result<DVector<f64>, EvaluationError> { Ok((f(h)? - f(-h)?) / (2.0 * h)) };
+    let mut far = slope(2.0 * h)?;
+    let mut step = h;
+    loop {
+        let near = slope(step)?;
+        let error = (&near - &far).amax() / 3.0;
+        let result = (&near * 4.0 - &far) / 3.0;
+        let size = result.amax();
+        if error * error <= ACCURACY * size * size.max(0.1) || step < h / HALVINGS {
+            return Ok(result);
+        }
+        far = near;
+        step *= 0.5;
+    }
 }
 
-/// First derivative at 0 by central differences at h, 2h and 3h, sixth order.
-fn six_points(f: &mut Vector, h: f64) -> Result<DVector<f64>, EvaluationError> {
-    let near = f(h)? - f(-h)?;
-    let far = f(2.0 * h)? - f(-2.0 * h)?;
-    let farthest = f(3.0 * h)? - f(-3.0 * h)?;
-    Ok((near * 45.0 - far * 9.0 + farthest) / (60.0 * h))
-}
+/// Relative accuracy at which the differences are good enough.
+const ACCURACY: f64 = 1e-8;
+
+/// Steps are shortened by this factor at most: below, the errors of the simulation outweigh those of the difference.
+const HALVINGS: f64 = 100.0;
 
 type Vector<'a> = dyn FnMut(f64) -> Result<DVector<f64>, EvaluationError> + 'a;
 

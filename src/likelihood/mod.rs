@@ -9,6 +9,7 @@
 //! | P0482 | an entry of a kind that cannot stand there |
 
 pub mod adjoint;
+pub mod composite;
 pub mod coordinates;
 pub mod covariance;
 pub mod distribution;

@@ -10,7 +10,7 @@
 //! takes the place of the density (NLME.md 3.3).
 
 use super::EvaluationError;
-use crate::petab::NoiseDistribution;
+use crate::petab::{Censoring, NoiseDistribution};
 use std::f64::consts::{LN_2, LN_10, PI};
 
 /// Negative log density of one measurement and its derivatives with respect to the simulation y and the noise scale s.
@@ -34,6 +34,39 @@ pub struct Density {
     pub fisher_ss: f64,
     /// Residual r, whose square is the measurement's contribution to chi2.
     pub residual: f64,
+}
+
+impl Density {
+    /// A value that depends on nothing.
+    pub fn certain(value: f64) -> Self {
+        Density { value, dy: 0.0, ds: 0.0, dyy: 0.0, dys: 0.0, dss: 0.0, fisher_yy: 0.0, fisher_ss: 0.0, residual: 0.0 }
+    }
+}
+
+/// A measured value with what is known of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Measured {
+    /// Distribution around the simulation.
+    pub distribution: NoiseDistribution,
+    /// The value, or the end of what it was censored to.
+    pub value: f64,
+    /// Whether it was measured exactly.
+    pub censoring: Censoring,
+}
+
+impl Measured {
+    /// Negative log density (or probability) at the simulation `y` with the noise scale `sigma`.
+    ///
+    /// # Errors
+    /// Those of [`density`] and [`censored_density`].
+    pub fn density(&self, y: f64, sigma: f64) -> Result<Density, EvaluationError> {
+        match self.censoring {
+            Censoring::None => density(self.distribution, self.value, y, sigma),
+            Censoring::Right => censored_density(self.distribution, [self.value, f64::INFINITY], y, sigma),
+            Censoring::Left => censored_density(self.distribution, [f64::NEG_INFINITY, self.value], y, sigma),
+            Censoring::Interval(upper) => censored_density(self.distribution, [self.value, upper], y, sigma),
+        }
+    }
 }
 
 /// What a distribution is made of.
@@ -154,7 +187,6 @@ pub fn density(distribution: NoiseDistribution, measurement: f64, y: f64, sigma:
 pub fn censored_density(distribution: NoiseDistribution, interval: [f64; 2], y: f64, sigma: f64) -> Result<Density, EvaluationError> {
     let (shape, transform) = parts(distribution);
     let refuse = |what: &str, value: f64| Err(EvaluationError::Density(format!("{what} ({value})")));
-    let certain = Density { value: 0.0, dy: 0.0, ds: 0.0, dyy: 0.0, dys: 0.0, dss: 0.0, fisher_yy: 0.0, fisher_ss: 0.0, residual: 0.0 };
     let [lower, upper] = interval;
     if lower.is_nan() || upper.is_nan() || lower >= upper {
         return refuse("the ends of a censored measurement are not an interval from", lower);
@@ -163,7 +195,7 @@ pub fn censored_density(distribution: NoiseDistribution, interval: [f64; 2], y: 
         return refuse("the noise of a measurement is not a positive number", sigma);
     }
     if y == f64::INFINITY && upper == f64::INFINITY {
-        return Ok(certain);
+        return Ok(Density::certain(0.0));
     }
     if !y.is_finite() {
         return refuse("the simulation of a censored measurement is not a finite number", y);

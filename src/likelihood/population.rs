@@ -245,7 +245,7 @@ impl Population {
         let model = pool.model().clone();
         let by_name = places(&model);
         for (individual, measurements) in nlme.individuals.iter().zip(by_individual).filter(|(_, m)| !m.is_empty()) {
-            let rows = Rows::new(pool.model(), &by_name, problem, individual.experiment, &measurements);
+            let rows = Rows::new(pool.model(), &by_name, problem, individual.experiment, &measurements, &[]);
             let coordinates = Coordinates::new(problem, &nlme.random_effects, &rows)?;
             let weight = problem.measurements[measurements[0]].weight;
             let experiment = problem.experiments[individual.experiment].id.clone();

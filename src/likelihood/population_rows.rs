@@ -1,15 +1,18 @@
-//! The population rows of one experiment: bulk means, snapshot statistics and snapshots of individual cells, which share their nodes.
+//! The population rows of one experiment: bulk means, fractions with an event, composite statistics, snapshot statistics and snapshots of
+//! individual cells, which share their nodes.
 
 use super::coordinates::{Coordinate, CoordinateKind};
 use super::covariance::Omega;
 use super::nodes::Nodes;
 use super::population::{Chain, Coordinates, PopulationOptions, add_information};
-use super::population_statistics::{Channel, Functional, Sample, Statistic, standard_deviation, statistic_term};
+use super::composite::{Composite, SampleFunctional};
+use super::noise::{Density, Measured};
+use super::population_statistics::{Channel, Functional, Sample, Statistic, fraction_term, standard_deviation, statistic_term};
 use super::problem::Summary;
-use super::simulated::{Derivatives, Direction, Placeholder, Pool, Row, Rows, failure, places};
+use super::simulated::{Derivatives, Direction, Placeholder, Pool, Row, Rows, Simulated, failure, places};
 use super::snapshot::{SnapshotMeasurement, snapshot_density};
 use super::{Evaluation, EvaluationError, Order};
-use crate::petab::{self, DataKind, Nlme, NoiseDistribution, Override, PopulationStatistic, Problem};
+use crate::petab::{self, Censoring, DataKind, Nlme, NoiseDistribution, Override, PopulationStatistic, Problem};
 use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 
@@ -39,6 +42,10 @@ struct Term {
 
 enum TermData {
     Statistic { functional: Functional, distribution: NoiseDistribution, value: f64, sd: Sd },
+    /// A composite statistic with its measured value.
+    Composite { composite: Composite, value: f64, sd: Sd },
+    /// The fraction of this many individuals that have had an event; the quantity is each individual's probability of it.
+    Fraction { quantity: usize, value: f64, size: u64 },
     Cell(Vec<SnapshotMeasurement>),
 }
 
@@ -73,10 +80,15 @@ impl PopulationRows {
         measurements: &[usize],
         options: &PopulationOptions,
     ) -> Result<Self, String> {
-        let all = Rows::new(pool.model(), &places(pool.model()), problem, experiment, measurements);
+        let more = composite_times(problem, nlme, measurements);
+        let start = pool.model().experiments[experiment].start;
+        if let Some(time) = more.iter().find(|t| **t < start) {
+            return Err(format!("a composite statistic has the time {time}, before its experiment begins at {start}"));
+        }
+        let all = Rows::new(pool.model(), &places(pool.model()), problem, experiment, measurements, &more);
         let mut quantities: Vec<Row> = Vec::new();
         let mut quantity = |row: &Row| {
-            let same = |q: &Row| q.observable == row.observable && q.time == row.time && q.placeholders == row.placeholders;
+            let same = |q: &Row| (q.observable, q.time, q.event) == (row.observable, row.time, row.event) && q.placeholders == row.placeholders;
             quantities.iter().position(same).unwrap_or_else(|| {
                 quantities.push(row.clone());
                 quantities.len() - 1
@@ -88,10 +100,28 @@ impl PopulationRows {
         let mut sd_parameters = Vec::new();
         for row in &all.rows {
             let m = &problem.measurements[row.measurement];
+            if let DataKind::Bulk(PopulationStatistic { statistic: petab::Statistic::Composite(id), sd, .. })
+            | DataKind::SnapshotStatistic(PopulationStatistic { statistic: petab::Statistic::Composite(id), sd, .. }) = &m.kind
+            {
+                // The row's observable only names the quantity.
+                let kind = if matches!(m.kind, DataKind::Bulk(_)) { "bulk" } else { "snapshot_statistic" };
+                let statistic = nlme.statistics.iter().find(|s| s.id == *id).ok_or_else(|| format!("undefined statistic `{id}`"))?;
+                let mut value_of = |observable: usize, time: Option<f64>| {
+                    let time = time.map_or(row.time, |time| all.times.partition_point(|t| t.total_cmp(&time).is_lt()));
+                    2 * quantity(&noise_free(problem, row, observable, time))
+                };
+                let functionals: Vec<SampleFunctional> = statistic.functionals.iter().map(|f| functional(f, &mut value_of)).collect();
+                let composite = Composite::new(problem, statistic, &functionals);
+                sd_parameters.extend(composite.parameters());
+                let sd = given_sd(problem, sd.as_ref(), &mut sd_parameters)?.ok_or("a composite statistic needs statisticSd")?;
+                let data = TermData::Composite { composite, value: m.value, sd };
+                terms.push(Term { kind, measurements: vec![row.measurement], weight: m.weight, data });
+                continue;
+            }
             let i = quantity(row);
             match &m.kind {
-                DataKind::Snapshot { individual } => {
-                    let seen = SnapshotMeasurement { value: 2 * i, noise: 2 * i + 1, distribution: row.distribution, measurement: m.value };
+                DataKind::Snapshot { individual, cells: count } => {
+                    let seen = SnapshotMeasurement { value: 2 * i, noise: 2 * i + 1, measured: row.measured };
                     let known = individual.as_ref().and_then(|id| cells.iter().find(|(c, _)| c == id)).map(|(_, t)| *t);
                     match known.map(|t| &mut terms[t]) {
                         Some(Term { data: TermData::Cell(list), measurements, .. }) => {
@@ -103,7 +133,7 @@ impl PopulationRows {
                             terms.push(Term {
                                 kind: "snapshot",
                                 measurements: vec![row.measurement],
-                                weight: m.weight,
+                                weight: m.weight * *count as f64,
                                 data: TermData::Cell(vec![seen]),
                             });
                         }
@@ -124,21 +154,24 @@ impl PopulationRows {
                                     observable.id
                                 ));
                             }
-                            let noise = vec![Placeholder::Number(0.0); observable.noise_placeholders.len()];
-                            let j = quantity(&Row {
-                                observable: *other,
-                                placeholders: noise,
-                                distribution: observable.distribution,
-                                ..row.clone()
-                            });
+                            let j = quantity(&noise_free(problem, row, *other, row.time));
                             Functional::Covariance(channel(i), channel(j))
                         }
-                        petab::Statistic::FractionEvent => return Err("the statistic fraction_event is not supported yet".into()),
-                        petab::Statistic::Composite(id) => return Err(format!("the composite statistic `{id}` is not supported yet")),
+                        // The mean over individuals of the probability, see `probability_of_event`.
+                        petab::Statistic::FractionEvent(_) => {
+                            if let (None, Some(size)) = (&s.sd, s.sample_size) {
+                                let data = TermData::Fraction { quantity: 2 * i, value: m.value, size };
+                                terms.push(Term { kind: "bulk", measurements: vec![row.measurement], weight: m.weight, data });
+                                continue;
+                            }
+                            Functional::Mean(channel(i))
+                        }
+                        petab::Statistic::Composite(_) => continue,
                     };
                     let sd = statistic_sd(problem, s, bulk, i, &mut sd_parameters)?;
                     // Bulk values have the observable's distribution around the mean; a statistic of a sample is normal.
-                    let distribution = if bulk { row.distribution } else { NoiseDistribution::Normal };
+                    let plain = bulk && row.event.is_none();
+                    let distribution = if plain { row.measured.distribution } else { NoiseDistribution::Normal };
                     let kind = if bulk { "bulk" } else { "snapshot_statistic" };
                     let data = TermData::Statistic { functional, distribution, value: m.value, sd };
                     terms.push(Term { kind, measurements: vec![row.measurement], weight: m.weight, data });
@@ -155,7 +188,9 @@ impl PopulationRows {
             }
         }
         for term in &mut terms {
-            if let TermData::Statistic { sd: Sd::Parameter(theta, place), .. } = &mut term.data {
+            if let TermData::Statistic { sd: Sd::Parameter(theta, place), .. } | TermData::Composite { sd: Sd::Parameter(theta, place), .. } =
+                &mut term.data
+            {
                 *place = coordinates.all.iter().position(|c| c.theta == *theta);
             }
         }
@@ -188,7 +223,8 @@ impl PopulationRows {
                                 values[coordinate.theta] = value;
                                 directions.push(direction);
                             }
-                            let s = worker.simulate(&self.rows, &values, &directions, order, None).map_err(fail)?;
+                            let mut s = worker.simulate(&self.rows, &values, &directions, order, None).map_err(fail)?;
+                            probability_of_event(&self.rows, &mut s)?;
                             let (n, nd) = (s.y.len(), if derivatives { directions.len() } else { 0 });
                             let interleaved = s.y.iter().zip(&s.sigma).flat_map(|(y, s)| [*y, *s]).collect();
                             let jacobian = DMatrix::from_fn(if derivatives { 2 * n } else { 0 }, nd, |i, k| {
@@ -212,18 +248,28 @@ impl PopulationRows {
                 let gauss_newton = &t.gradient * t.gradient.transpose();
                 Ok(TermValue { value: t.value, gradient: t.gradient, gauss_newton, model: f64::NAN, sd: f64::NAN })
             }
+            TermData::Composite { composite, value, sd } => {
+                let place = |theta: usize| self.coordinates.all.iter().position(|c| c.theta == theta);
+                let statistic = composite.evaluate(sample, &|theta| self.parameter(theta, place(theta), natural, n));
+                let sd = match sd {
+                    Sd::Parameter(theta, place) => self.parameter(*theta, *place, natural, n),
+                    Sd::Number(value) => Statistic::constant(*value, n),
+                    Sd::Sampling(_) | Sd::Noise(_) => Statistic::constant(f64::NAN, n),
+                };
+                let t = statistic_term(NoiseDistribution::Normal, *value, &statistic, &sd)?;
+                Ok(TermValue { value: t.value, gradient: t.gradient, gauss_newton: t.gauss_newton, model: statistic.value, sd: sd.value })
+            }
+            TermData::Fraction { quantity, value, size } => {
+                let statistic = sample.mean(*quantity);
+                let t = fraction_term(*value, *size, &statistic)?;
+                let sd = (statistic.value * (1.0 - statistic.value) / *size as f64).sqrt();
+                Ok(TermValue { value: t.value, gradient: t.gradient, gauss_newton: t.gauss_newton, model: statistic.value, sd })
+            }
             TermData::Statistic { functional, distribution, value, sd } => {
                 let statistic = sample.functional(*functional)?;
                 let sd = match sd {
                     Sd::Number(value) => Statistic::constant(*value, n),
-                    Sd::Parameter(theta, place) => {
-                        let mut s = Statistic::constant(natural[*theta], n);
-                        if let (Some(k), true) = (place, n > 0) {
-                            let c = self.coordinates.all[*k];
-                            s.gradient[*k] = c.kind.natural(c.kind.of(natural[*theta])).1;
-                        }
-                        s
-                    }
+                    Sd::Parameter(theta, place) => self.parameter(*theta, *place, natural, n),
                     Sd::Sampling(size) => standard_deviation(&sample.sampling_variance(*functional, *size)?, &Statistic::constant(0.0, n))?,
                     Sd::Noise(i) => sample.mean(*i),
                 };
@@ -231,6 +277,16 @@ impl PopulationRows {
                 Ok(TermValue { value: t.value, gradient: t.gradient, gauss_newton: t.gauss_newton, model: statistic.value, sd: sd.value })
             }
         }
+    }
+
+    /// A row of the parameter table, with its place among the coordinates if it is estimated, as a statistic.
+    fn parameter(&self, theta: usize, place: Option<usize>, natural: &[f64], n: usize) -> Statistic {
+        let mut s = Statistic::constant(natural[theta], n);
+        if let (Some(k), true) = (place, n > 0) {
+            let c = self.coordinates.all[k];
+            s.gradient[k] = c.kind.natural(c.kind.of(natural[theta])).1;
+        }
+        s
     }
 
     pub(super) fn add(
@@ -276,7 +332,7 @@ impl PopulationRows {
                 None => summary.terms.push((term.kind, term.weight * t.value)),
             }
             match &term.data {
-                TermData::Statistic { .. } => {
+                TermData::Statistic { .. } | TermData::Composite { .. } | TermData::Fraction { .. } => {
                     summary.simulations[term.measurements[0]] = t.model;
                     summary.sigmas[term.measurements[0]] = t.sd;
                 }
@@ -300,17 +356,85 @@ fn statistic_sd(
     quantity: usize,
     parameters: &mut Vec<usize>,
 ) -> Result<Sd, String> {
-    match (&s.sd, s.sample_size) {
-        (Some(Override::Number(value)), _) => Ok(Sd::Number(*value)),
-        (Some(Override::Id(id, span)), _) => match problem.parameters.iter().position(|p| p.id == *id) {
-            Some(theta) => {
-                parameters.push(theta);
-                Ok(Sd::Parameter(theta, None))
-            }
-            None => Err(format!("{}: the statisticSd `{id}` is not in the parameter table", span.position())),
-        },
+    match (given_sd(problem, s.sd.as_ref(), parameters)?, s.sample_size) {
+        (Some(sd), _) => Ok(sd),
         (None, _) if bulk && s.statistic == petab::Statistic::Mean => Ok(Sd::Noise(2 * quantity + 1)),
         (None, Some(size)) => Ok(Sd::Sampling(size)),
         (None, None) => Err("a statistic needs statisticSd or sampleSize".into()),
     }
+}
+
+/// The standard deviation that a row gives. Parameters are noted.
+fn given_sd(problem: &Problem, sd: Option<&Override>, parameters: &mut Vec<usize>) -> Result<Option<Sd>, String> {
+    match sd {
+        None => Ok(None),
+        Some(Override::Number(value)) => Ok(Some(Sd::Number(*value))),
+        Some(Override::Id(id, span)) => match problem.parameters.iter().position(|p| p.id == *id) {
+            Some(theta) => {
+                parameters.push(theta);
+                Ok(Some(Sd::Parameter(theta, None)))
+            }
+            None => Err(format!("{}: the statisticSd `{id}` is not in the parameter table", span.position())),
+        },
+    }
+}
+
+/// The times that composite statistics name beside the rows' own.
+fn composite_times(problem: &Problem, nlme: &Nlme, measurements: &[usize]) -> Vec<f64> {
+    let composites = measurements.iter().filter_map(|m| match &problem.measurements[*m].kind {
+        DataKind::Bulk(s) | DataKind::SnapshotStatistic(s) => match &s.statistic {
+            petab::Statistic::Composite(id) => nlme.statistics.iter().find(|s| s.id == *id),
+            _ => None,
+        },
+        _ => None,
+    });
+    let functionals = composites.flat_map(|s| &s.functionals);
+    functionals.filter_map(|f| if let petab::Functional::Mean { time, .. } = f { *time } else { None }).collect()
+}
+
+/// A functional of the statistics table; `value_of` gives the place of an observable at a time (without one, the row's) among the values.
+fn functional(f: &petab::Functional, value_of: &mut dyn FnMut(usize, Option<f64>) -> usize) -> SampleFunctional {
+    match f {
+        petab::Functional::Mean { observable, time } => SampleFunctional::Mean(value_of(*observable, *time)),
+        petab::Functional::Variance(observable) => {
+            let i = value_of(*observable, None);
+            SampleFunctional::Covariance(i, i)
+        }
+        petab::Functional::Covariance(a, b) => SampleFunctional::Covariance(value_of(*a, None), value_of(*b, None)),
+        petab::Functional::Quantile(observable, p) => SampleFunctional::Quantile(value_of(*observable, None), *p),
+    }
+}
+
+/// An observable at a time of which only the simulation is wanted; its noise placeholders stand for nothing.
+fn noise_free(problem: &Problem, row: &Row, observable: usize, time: usize) -> Row {
+    let definition = &problem.observables[observable];
+    let measured = Measured { distribution: definition.distribution, ..row.measured };
+    let placeholders = vec![Placeholder::Number(1.0); definition.noise_placeholders.len()];
+    Row { observable, time, placeholders, measured, event: None, ..row.clone() }
+}
+
+/// Replaces the times of events by the probability that the event was seen by the row's time, which has the noise of the row: the expected
+/// fraction of such individuals (NLME.md 3.3, "bulk survival data").
+fn probability_of_event(rows: &Rows, s: &mut Simulated) -> Result<(), EvaluationError> {
+    let nd = s.dy.len() / s.y.len().max(1);
+    for (r, row) in rows.rows.iter().enumerate().filter(|(_, row)| row.event.is_some()) {
+        let by = Measured { value: rows.times[row.time], censoring: Censoring::Left, ..row.measured };
+        if s.y[r] == f64::INFINITY {
+            (s.y[r], s.sigma[r]) = (0.0, 1.0);
+            s.ds[r * nd..(r + 1) * nd].fill(0.0);
+            continue;
+        }
+        let d = match by.density(s.y[r], s.sigma[r]) {
+            Ok(d) => d,
+            // So long after the time that the probability is no positive number.
+            Err(_) if s.y[r] > by.value && s.sigma[r] > 0.0 => Density::certain(f64::INFINITY),
+            Err(error) => return Err(error),
+        };
+        let probability = (-d.value).exp();
+        for k in r * nd..(r + 1) * nd {
+            s.dy[k] = -probability * (d.dy * s.dy[k] + d.ds * s.ds[k]);
+        }
+        s.y[r] = probability;
+    }
+    Ok(())
 }

@@ -10,6 +10,7 @@ use super::nodes::Nodes;
 use super::noise::density;
 use crate::petab::NoiseDistribution;
 use nalgebra::{DMatrix, DVector};
+use statrs::function::gamma::ln_gamma;
 
 /// Values of one individual and their Jacobian, as a [`PopulationModel`] gives them.
 pub type NodeResult = Result<(Vec<f64>, DMatrix<f64>), EvaluationError>;
@@ -418,6 +419,34 @@ pub fn statistic_term(
         gradient: y * d.dy + s * d.ds,
         gauss_newton: y * y.transpose() * d.fisher_yy + s * s.transpose() * d.fisher_ss,
         residual: d.residual,
+    })
+}
+
+/// Likelihood of the fraction `measurement` of `size` individuals, each with the probability `p`: binomial, with the factorials of numbers
+/// that need not be whole by the gamma function.
+///
+/// # Errors
+/// [`EvaluationError::Density`] if the fraction is none, or if the probability is 0 or 1 and the fraction is not.
+pub fn fraction_term(measurement: f64, size: u64, p: &Statistic) -> Result<StatisticTerm, EvaluationError> {
+    if !(0.0..=1.0).contains(&measurement) {
+        return Err(EvaluationError::Density(format!("a measured fraction of individuals is not between 0 and 1 ({measurement})")));
+    }
+    let n = size as f64;
+    let (with, without) = (n * measurement, n * (1.0 - measurement));
+    // The terms of a count 0 vanish whatever the probability is.
+    let part = |count: f64, p: f64| if count == 0.0 { (0.0, 0.0) } else { (-count * p.ln(), -count / p) };
+    let ((a, da), (b, db)) = (part(with, p.value), part(without, 1.0 - p.value));
+    let value = a + b - (ln_gamma(n + 1.0) - ln_gamma(with + 1.0) - ln_gamma(without + 1.0));
+    if !value.is_finite() {
+        return Err(EvaluationError::Density(format!("a measured fraction of individuals has no probability under the fraction {}", p.value)));
+    }
+    let variance = p.value * (1.0 - p.value) / n;
+    let information = if variance > 0.0 { 1.0 / variance } else { 0.0 };
+    Ok(StatisticTerm {
+        value,
+        gradient: &p.gradient * (da - db),
+        gauss_newton: &p.gradient * p.gradient.transpose() * information,
+        residual: if variance > 0.0 { (measurement - p.value) / variance.sqrt() } else { 0.0 },
     })
 }
 

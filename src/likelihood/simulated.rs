@@ -4,12 +4,14 @@
 //! parameter of an individual). Directions that can reach a state get a column in the integrator; the others act through the observables only.
 
 use super::EvaluationError;
-use super::noise::{Density, censored_density, density};
+use super::noise::Measured;
 use crate::jit::Scratch;
 use crate::model::CompiledModel;
 use crate::model::compiled::{CompiledExperiment, Function, Target};
 use crate::ode::{Awaited, Counts, Execution, Input, Options, Second, SimulationError, Simulator, Trajectory};
-use crate::petab::{Censoring, DataKind, Measurement, NoiseDistribution, Override, Problem};
+use crate::petab::{
+    Censoring, DataKind, Measurement, NoiseDistribution, Override, PopulationStatistic, Problem, Statistic,
+};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -33,11 +35,7 @@ pub struct Row {
     /// Index into [`Rows::times`].
     pub time: usize,
     /// Measured value.
-    pub value: f64,
-    /// Distribution of the measurement.
-    pub distribution: NoiseDistribution,
-    /// What is known of the value where it was not measured exactly.
-    pub censoring: Censoring,
+    pub measured: Measured,
     /// Placeholder values in the observable's order.
     pub placeholders: Vec<Placeholder>,
     /// The observed event whose time was measured; its time takes the place of the observable.
@@ -45,16 +43,6 @@ pub struct Row {
 }
 
 impl Row {
-    /// The density of the measurement at the simulation `y` with the noise scale `sigma`.
-    pub fn density(&self, y: f64, sigma: f64) -> Result<Density, EvaluationError> {
-        match self.censoring {
-            Censoring::None => density(self.distribution, self.value, y, sigma),
-            Censoring::Right => censored_density(self.distribution, [self.value, f64::INFINITY], y, sigma),
-            Censoring::Left => censored_density(self.distribution, [f64::NEG_INFINITY, self.value], y, sigma),
-            Censoring::Interval(upper) => censored_density(self.distribution, [self.value, upper], y, sigma),
-        }
-    }
-
     /// The parameter that stands at column `a` of an observable's derivatives by (p, q); None for a placeholder that is a number.
     pub(super) fn parameter(&self, a: usize, np: usize) -> Option<usize> {
         match a.checked_sub(np) {
@@ -94,9 +82,16 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Gathers the given measurements, which all belong to one experiment.
-    pub fn new(model: &CompiledModel, places: &Places, problem: &Problem, experiment: usize, measurements: &[usize]) -> Self {
-        let mut times: Vec<f64> = measurements.iter().map(|m| problem.measurements[*m].time).collect();
+    /// Gathers the given measurements, which all belong to one experiment; `more` are further times to be simulated.
+    pub fn new(
+        model: &CompiledModel,
+        places: &Places,
+        problem: &Problem,
+        experiment: usize,
+        measurements: &[usize],
+        more: &[f64],
+    ) -> Self {
+        let mut times: Vec<f64> = measurements.iter().map(|m| problem.measurements[*m].time).chain(more.iter().copied()).collect();
         times.sort_by(f64::total_cmp);
         times.dedup();
         let rows: Vec<Row> = measurements.iter().map(|i| row(places, problem, *i, &times)).collect();
@@ -105,7 +100,7 @@ impl Rows {
         events.dedup();
         if !events.is_empty() {
             let start = model.experiments[experiment].start;
-            let uppers = measurements.iter().filter_map(|m| match problem.measurements[*m].censoring {
+            let uppers = rows.iter().filter_map(|r| match r.measured.censoring {
                 Censoring::Interval(upper) if upper.is_finite() => Some(upper),
                 _ => None,
             });
@@ -146,18 +141,18 @@ pub fn placeholders(places: &Places, m: &Measurement) -> Vec<Placeholder> {
 
 fn row(places: &Places, problem: &Problem, index: usize, times: &[f64]) -> Row {
     let m: &Measurement = &problem.measurements[index];
+    let event = match &m.kind {
+        DataKind::TimeToEvent { event, .. } => Some(event),
+        DataKind::Bulk(PopulationStatistic { statistic: Statistic::FractionEvent(event), .. }) => Some(event),
+        _ => None,
+    };
     Row {
         measurement: index,
         observable: m.observable,
         time: times.partition_point(|t| t.total_cmp(&m.time).is_lt()),
-        value: m.value,
-        distribution: problem.observables[m.observable].distribution,
-        censoring: m.censoring,
+        measured: Measured { distribution: problem.observables[m.observable].distribution, value: m.value, censoring: m.censoring },
         placeholders: placeholders(places, m),
-        event: match &m.kind {
-            DataKind::TimeToEvent { event, .. } => problem.nlme.iter().flat_map(|n| &n.events).position(|e| e.id == *event),
-            _ => None,
-        },
+        event: event.and_then(|event| problem.nlme.iter().flat_map(|n| &n.events).position(|e| e.id == *event)),
     }
 }
 
@@ -328,9 +323,7 @@ impl Worker {
                     measurement: 0,
                     observable: *observable,
                     time,
-                    value: 0.0,
-                    distribution: NoiseDistribution::Normal,
-                    censoring: Censoring::None,
+                    measured: Measured { distribution: NoiseDistribution::Normal, value: 0.0, censoring: Censoring::None },
                     placeholders: placeholders.clone(),
                     event: None,
                 })

@@ -46,7 +46,7 @@ impl SimulatedIndividual<'_> {
         let s = self.simulate(phi, &(0..n).collect::<Vec<_>>(), Derivatives::First)?;
         let mut information = DMatrix::zeros(n, n);
         for (r, row) in self.rows.rows.iter().enumerate() {
-            let d = row.density(s.y[r], s.sigma[r])?;
+            let d = row.measured.density(s.y[r], s.sigma[r])?;
             let (dy, ds) = (&s.dy[r * n..(r + 1) * n], &s.ds[r * n..(r + 1) * n]);
             for l in 0..n {
                 for k in 0..n {
@@ -82,7 +82,7 @@ impl Conditional for SimulatedIndividual<'_> {
         let mut gauss_newton = vec![0.0; n_pairs];
         let mut curvature = vec![0.0; n_pairs];
         for (r, row) in self.rows.rows.iter().enumerate() {
-            let d = row.density(s.y[r], s.sigma[r])?;
+            let d = row.measured.density(s.y[r], s.sigma[r])?;
             value += d.value;
             if nd == 0 {
                 continue;

@@ -3,9 +3,8 @@
 
 use super::EvaluationError;
 use super::nodes::log_sum_exp;
-use super::noise::{Density, density};
+use super::noise::{Density, Measured};
 use super::population_statistics::Sample;
-use crate::petab::NoiseDistribution;
 use nalgebra::DVector;
 
 /// One measurement of a cell.
@@ -15,10 +14,8 @@ pub struct SnapshotMeasurement {
     pub value: usize,
     /// Index of its noise scale among the sample's values.
     pub noise: usize,
-    /// Distribution around the observable.
-    pub distribution: NoiseDistribution,
-    /// Measured value.
-    pub measurement: f64,
+    /// What was measured.
+    pub measured: Measured,
 }
 
 /// Negative log density of one cell's measurements.
@@ -44,7 +41,7 @@ pub fn snapshot_density(sample: &Sample, cell: &[SnapshotMeasurement]) -> Result
     for q in 0..sample.len() {
         let mut term = sample.weights()[q].ln();
         for (c, densities) in cell.iter().zip(&mut densities) {
-            match density(c.distribution, c.measurement, sample.value(q, c.value), sample.value(q, c.noise)) {
+            match c.measured.density(sample.value(q, c.value), sample.value(q, c.noise)) {
                 Ok(d) => {
                     term -= d.value;
                     densities.push(Some(d));

@@ -80,6 +80,8 @@
 //! | P0419 | wrong arguments of a population functional |
 //! | P0420 | a nominal value outside the domain of a transformation |
 //! | P0421 | a kind of covariance entry that does not fit |
+//! | P0422 | a statistic of the population is censored |
+//! | P0423 | a snapshot row of several individuals names one |
 //! | P0501 | warning: measurements without a value are left out |
 //! | P0502 | warning: blanks around values |
 //! | P0503 | warning: a column of the other version has no effect |

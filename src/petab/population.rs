@@ -122,6 +122,13 @@ impl<'a> RowReader<'a> {
         measurement.censoring = self.censoring(row, measurement.value, d)?;
         measurement.weight = self.weight(row, repeated, d)?;
         let id = cell(INDIVIDUAL_ID).optional_id(d);
+        if matches!(kind, Type::SnapshotStatistic | Type::Bulk) && measurement.censoring != Censoring::None {
+            repeated.push("censored statistic", || {
+                Diagnostic::error("P0422", "a statistic of the population cannot be censored")
+                    .at(&cell(CENSORING).span(), "expected nothing")
+                    .also(&cell(DATA_TYPE).span(), "a statistic of many individuals")
+            });
+        }
         measurement.kind = match kind {
             Type::Typical => DataKind::Typical,
             Type::Trajectory | Type::TimeToEvent => {
@@ -133,14 +140,22 @@ impl<'a> RowReader<'a> {
                 if kind == Type::Trajectory {
                     DataKind::Trajectory { individual }
                 } else {
-                    DataKind::TimeToEvent { individual, event: self.event(row, known, measurement, repeated, context, d)? }
+                    DataKind::TimeToEvent { individual, event: self.event(row, kind, known, measurement, repeated, context, d)? }
                 }
             }
             Type::Snapshot => {
                 if let Some(id) = id {
                     individuals.snapshots.entry(id.to_string()).or_insert_with(|| cell(INDIVIDUAL_ID).span());
                 }
-                DataKind::Snapshot { individual: id.map(str::to_string) }
+                let cells = self.size(row, d)?.unwrap_or(1);
+                if id.is_some() && cells > 1 {
+                    repeated.push("snapshot of several", || {
+                        Diagnostic::error("P0423", "a snapshot row that stands for several individuals names one of them")
+                            .at(&cell(INDIVIDUAL_ID).span(), "expected nothing")
+                            .also(&cell(SAMPLE_SIZE).span(), format!("{cells} individuals"))
+                    });
+                }
+                DataKind::Snapshot { individual: id.map(str::to_string), cells }
             }
             Type::SnapshotStatistic | Type::Bulk => {
                 if id.is_some() {
@@ -150,7 +165,7 @@ impl<'a> RowReader<'a> {
                             .also(&cell(DATA_TYPE).span(), "a statistic of many individuals")
                     });
                 }
-                let statistic = self.statistic(row, kind, known, repeated, context, d)?;
+                let statistic = self.statistic(row, kind, measurement, known, repeated, context, d)?;
                 if kind == Type::Bulk { DataKind::Bulk(statistic) } else { DataKind::SnapshotStatistic(statistic) }
             }
         };
@@ -204,9 +219,11 @@ impl<'a> RowReader<'a> {
         });
     }
 
+    /// The event of a row, whose observable is the time.
     fn event(
         &self,
         row: usize,
+        kind: Type,
         known: &Known,
         measurement: &Measurement,
         repeated: &mut Repeated,
@@ -221,7 +238,7 @@ impl<'a> RowReader<'a> {
             repeated.push(format!("event {name}"), || {
                 let mut diagnostic = Diagnostic::error(
                     "P0405",
-                    if name.is_empty() { "a `time_to_event` row names no event".to_string() } else { format!("undefined event `{name}`") },
+                    if name.is_empty() { "a row about an event names no event".to_string() } else { format!("undefined event `{name}`") },
                 )
                 .at(&cell.span(), "not in the event table")
                 .suggest(name, ids());
@@ -243,7 +260,7 @@ impl<'a> RowReader<'a> {
                     .help("the noise formula then is the standard deviation of the event time")
             });
         }
-        if (measurement.time - measurement.value).abs() > 1e-9 * measurement.value.abs() {
+        if kind == Type::TimeToEvent && (measurement.time - measurement.value).abs() > 1e-9 * measurement.value.abs() {
             repeated.push("event time", || {
                 Diagnostic::warning("P0512", "`time` and `measurement` of a `time_to_event` row differ")
                     .at(&measurement.span, "this is taken as the event time")
@@ -257,6 +274,7 @@ impl<'a> RowReader<'a> {
         &self,
         row: usize,
         kind: Type,
+        measurement: &Measurement,
         known: &Known,
         repeated: &mut Repeated,
         context: &Context,
@@ -277,7 +295,7 @@ impl<'a> RowReader<'a> {
                 "variance" => Statistic::Variance,
                 "sd" => Statistic::Sd,
                 "log_variance" => Statistic::LogVariance,
-                "fraction_event" => Statistic::FractionEvent,
+                "fraction_event" => Statistic::FractionEvent(self.event(row, kind, known, measurement, repeated, context, d)?),
                 _ => Statistic::Covariance(self.second_observable(row, context, repeated)?),
             }
         } else if known.statistics.iter().any(|s| s.id == name) {
@@ -297,12 +315,7 @@ impl<'a> RowReader<'a> {
             });
             return None;
         };
-        let size_cell = self.cell(row, SAMPLE_SIZE);
-        let size = size_cell.optional_number(d).ok()?;
-        if size.is_some_and(|n| n < 1.0 || n.fract() != 0.0) {
-            size_cell.not_a_number("a positive whole number", d);
-            return None;
-        }
+        let size = self.size(row, d)?;
         let sd_cell = self.cell(row, STATISTIC_SD);
         let sd = match parse_number(sd_cell.text()) {
             _ if sd_cell.is_missing() => None,
@@ -321,7 +334,7 @@ impl<'a> RowReader<'a> {
         };
         let composite = matches!(statistic, Statistic::Composite(_));
         let optional = kind == Type::Bulk && statistic == Statistic::Mean;
-        if sd.is_none() && !optional && (composite || size.is_none_or(|n| n < 2.0)) {
+        if sd.is_none() && !optional && (composite || size.is_none_or(|n| n < 2)) {
             let place = if sd_cell.column_name().is_empty() { self.cell(row, DATA_TYPE) } else { sd_cell };
             let expected = if composite {
                 "`statisticSd`, because the statistic is composite"
@@ -333,7 +346,18 @@ impl<'a> RowReader<'a> {
                     .at(&place.span(), format!("expected {expected}"))
             });
         }
-        Some(PopulationStatistic { statistic, sample_size: size.map(|n| n as u64), sd })
+        Some(PopulationStatistic { statistic, sample_size: size, sd })
+    }
+
+    /// The number of individuals behind a row; `None` if it is wrong, which is reported.
+    fn size(&self, row: usize, d: &mut Diagnostics) -> Option<Option<u64>> {
+        let cell = self.cell(row, SAMPLE_SIZE);
+        let size = cell.optional_number(d).ok()?;
+        if size.is_some_and(|n| n < 1.0 || n.fract() != 0.0) {
+            cell.not_a_number("a positive whole number", d);
+            return None;
+        }
+        Some(size.map(|n| n as u64))
     }
 
     fn second_observable(&self, row: usize, context: &Context, repeated: &mut Repeated) -> Option<usize> {

@@ -313,6 +313,8 @@ pub enum DataKind {
     Snapshot {
         /// Individual id where rows belong together.
         individual: Option<String>,
+        /// Number of individuals that the row stands for, such as those in the bin of a histogram.
+        cells: u64,
     },
     /// A statistic of many individuals at one time.
     SnapshotStatistic(PopulationStatistic),
@@ -341,7 +343,8 @@ pub enum Statistic {
     LogVariance,
     /// With the second observable's index.
     Covariance(usize),
-    FractionEvent,
+    /// Fraction of individuals that have had the event (id) by the row's time.
+    FractionEvent(String),
     /// A composite statistic of the statistics table.
     Composite(String),
 }

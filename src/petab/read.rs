@@ -162,9 +162,9 @@ fn read_files(path: &Path, file: &ProblemFile, d: &mut Diagnostics) -> Option<Pr
     lint::columns(&parameter_tables, &observable_tables, &measurement_tables, version, d);
 
     let events = statistics::read_events(&event_tables, d);
-    let statistics = statistics::read_statistics(&statistic_tables, &observables, d);
-    let known = file.nlme.as_ref().map(|_| population::Known { events: &events, statistics: &statistics });
     let ids: Vec<&str> = parameters.iter().map(|p| p.id.as_str()).collect();
+    let statistics = statistics::read_statistics(&statistic_tables, &observables, parameters_complete.then_some(&ids), d);
+    let known = file.nlme.as_ref().map(|_| population::Known { events: &events, statistics: &statistics });
     let core_ids: FxHashSet<&str> = ids[..core].iter().copied().collect();
     let is_parameter = |id: &str| {
         // Version 1 allows the model's own parameters too. The model is not read here, but an id that stands nowhere in it

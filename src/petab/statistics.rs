@@ -1,6 +1,7 @@
 //! Event tables and tables of composite statistics of the extension `nlme` (specification of the extension, section
 //! "Extension tables").
 
+use super::random_effects::undefined_parameter;
 use super::table::{Cell, Repeated, Table, duplicate, parse_number};
 use super::{CompositeStatistic, Direction, EventTrigger, Functional, Observable, formula, unsupported};
 use crate::diag::{Diagnostic, Diagnostics, Span};
@@ -41,7 +42,14 @@ pub fn read_events(tables: &[Table], d: &mut Diagnostics) -> Vec<EventTrigger> {
 }
 
 /// Reads the tables of composite statistics.
-pub fn read_statistics(tables: &[Table], observables: &[Observable], d: &mut Diagnostics) -> Vec<CompositeStatistic> {
+///
+/// `parameters` are the ids of the parameter table, where it could be read: beside functionals, formulas have these names only.
+pub fn read_statistics(
+    tables: &[Table],
+    observables: &[Observable],
+    parameters: Option<&[&str]>,
+    d: &mut Diagnostics,
+) -> Vec<CompositeStatistic> {
     const BUILT_IN: [&str; 6] = ["mean", "variance", "sd", "covariance", "log_variance", "fraction_event"];
     let mut statistics: Vec<CompositeStatistic> = Vec::new();
     let mut repeated = Repeated::default();
@@ -51,6 +59,12 @@ pub fn read_statistics(tables: &[Table], observables: &[Observable], d: &mut Dia
             let id_cell = table.cell(row, Some(id));
             let statistic = composite(&table.cell(row, Some(formula)), observables, &mut repeated, d);
             let (Some(id), Some((formula, functionals))) = (id_cell.id(d), statistic) else { continue };
+            formula::names(&formula, &mut |name, place| {
+                let known = functionals.iter().enumerate().any(|(i, _)| name == format!("_f{i}"));
+                if let Some(parameters) = parameters.filter(|p| !known && !p.contains(&name)) {
+                    undefined_parameter(name, &place, parameters.iter().copied(), &mut repeated);
+                }
+            });
             if BUILT_IN.contains(&id) {
                 d.push(
                     Diagnostic::error("P0418", format!("a composite statistic cannot be called `{id}`"))
