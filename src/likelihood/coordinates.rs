@@ -81,7 +81,7 @@ impl Coordinate {
     /// The direction of this coordinate at phi, and the natural value.
     pub fn direction(self, phi: f64) -> (f64, Direction) {
         let (value, first, second) = self.kind.natural(phi);
-        (value, Direction { theta: self.theta, first, second })
+        (value, Direction { theta: self.theta, first, second, paired: true })
     }
 
     /// dphi/dx for x the parameter on its estimation scale, at its natural value.

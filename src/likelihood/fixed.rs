@@ -58,7 +58,8 @@ impl FixedEffects {
             }
         }
         let by_name = places(pool.model());
-        let experiments: Vec<Rows> = by_course.values().map(|(e, rows)| Rows::new(pool.model(), &by_name, problem, *e, rows, &[])).collect();
+        let experiments: Vec<Rows> =
+            by_course.values().map(|(e, rows)| Rows::new(pool.model(), &by_name, problem, *e, rows, &[])).collect();
         let mut equilibrations: IndexMap<usize, Equilibration> = IndexMap::new();
         for (position, rows) in experiments.iter().enumerate() {
             let Some(way) = pool.model().experiments[rows.experiment].equilibration else { continue };

@@ -107,6 +107,15 @@ pub fn trace_gradient_by_differences<C: Conditional + ?Sized>(
     let point = |direction: &DVector<f64>, h: f64| phi.iter().zip(direction.iter()).map(|(p, d)| p + h * d).collect::<Vec<f64>>();
     let mut result = DVector::zeros(n);
     match which {
+        Curvature::Exact if second_order_columns(n, random.len()) > MOST_SECOND_ORDER => {
+            // Where there are many parameters, gradients at more points cost less than Hessians.
+            let mut gradient = |phi: &[f64]| Ok(conditional.evaluate(phi, ConditionalOrder::Gradient, Scope::All)?.gradient);
+            let centre = gradient(phi)?;
+            for (sign, direction) in directions(weights, &random) {
+                let mut sum = |h: f64| Ok(gradient(&point(&direction, h))? + gradient(&point(&direction, -h))?);
+                result += bend_at_zero(&mut sum, &centre)? * sign;
+            }
+        }
         Curvature::Exact => {
             for (sign, direction) in directions(weights, &random) {
                 let mut product = |h: f64| -> Result<DVector<f64>, EvaluationError> {
@@ -153,6 +162,43 @@ fn derivative_at_zero(f: &mut Vector, h: f64) -> Result<DVector<f64>, Evaluation
         if error * error <= ACCURACY * size * size.max(0.1) || step < h / HALVINGS {
             return Ok(result);
         }
+        far = near;
+        step *= 0.5;
+    }
+}
+
+/// Second-order sensitivities of n parameters, `random` of which are in all their pairs.
+fn second_order_columns(n: usize, random: usize) -> usize {
+    random * (random + 1) / 2 + random * (n - random)
+}
+
+/// With more second-order sensitivities than these, differences of gradients take the place of differences of Hessians.
+const MOST_SECOND_ORDER: usize = 40;
+
+/// Length of the steps of second differences, longer than [`STEP`] because errors e of the gradients enter as about e/h^2.
+const LONG_STEP: f64 = 0.2;
+
+/// Second derivative at 0 of a vector with the value `centre` there, from the sums f(h) + f(-h), by central differences of fourth order. The
+/// step is halved as in [`derivative_at_zero`], as long as that brings the second-order differences closer together.
+fn bend_at_zero(sum: &mut Vector, centre: &DVector<f64>) -> Result<DVector<f64>, EvaluationError> {
+    let mut bend = |h: f64| -> Result<DVector<f64>, EvaluationError> { Ok((sum(h)? - centre * 2.0) / (h * h)) };
+    let mut far = bend(2.0 * LONG_STEP)?;
+    let mut step = LONG_STEP;
+    let mut last: Option<(f64, DVector<f64>)> = None;
+    loop {
+        let near = bend(step)?;
+        let error = (&near - &far).amax() / 3.0;
+        let result = (&near * 4.0 - &far) / 3.0;
+        if let Some((before, best)) = last
+            && error > 0.5 * before
+        {
+            return Ok(best);
+        }
+        let size = result.amax();
+        if error * error <= ACCURACY * size * size.max(0.1) || step < LONG_STEP / HALVINGS {
+            return Ok(result);
+        }
+        last = Some((error, result));
         far = near;
         step *= 0.5;
     }

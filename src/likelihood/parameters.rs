@@ -78,5 +78,5 @@ pub fn scale_direction(theta: usize, scale: Scale, natural: f64) -> Direction {
         Scale::Log => natural,
         Scale::Log10 => natural * std::f64::consts::LN_10.powi(2),
     };
-    Direction { theta, first, second }
+    Direction { theta, first, second, paired: true }
 }

@@ -1,12 +1,12 @@
 //! The population rows of one experiment: bulk means, fractions with an event, composite statistics, snapshot statistics and snapshots of
 //! individual cells, which share their nodes.
 
+use super::composite::{Composite, SampleFunctional};
 use super::coordinates::{Coordinate, CoordinateKind};
 use super::covariance::Omega;
 use super::nodes::Nodes;
-use super::population::{Chain, Coordinates, PopulationOptions, add_information};
-use super::composite::{Composite, SampleFunctional};
 use super::noise::{Density, Measured};
+use super::population::{Chain, Coordinates, PopulationOptions, add_information};
 use super::population_statistics::{Channel, Functional, Sample, Statistic, fraction_term, standard_deviation, statistic_term};
 use super::problem::Summary;
 use super::simulated::{Derivatives, Direction, Placeholder, Pool, Row, Rows, Simulated, failure, places};
@@ -41,11 +41,24 @@ struct Term {
 }
 
 enum TermData {
-    Statistic { functional: Functional, distribution: NoiseDistribution, value: f64, sd: Sd },
+    Statistic {
+        functional: Functional,
+        distribution: NoiseDistribution,
+        value: f64,
+        sd: Sd,
+    },
     /// A composite statistic with its measured value.
-    Composite { composite: Composite, value: f64, sd: Sd },
+    Composite {
+        composite: Composite,
+        value: f64,
+        sd: Sd,
+    },
     /// The fraction of this many individuals that have had an event; the quantity is each individual's probability of it.
-    Fraction { quantity: usize, value: f64, size: u64 },
+    Fraction {
+        quantity: usize,
+        value: f64,
+        size: u64,
+    },
     Cell(Vec<SnapshotMeasurement>),
 }
 
@@ -88,7 +101,8 @@ impl PopulationRows {
         let all = Rows::new(pool.model(), &places(pool.model()), problem, experiment, measurements, &more);
         let mut quantities: Vec<Row> = Vec::new();
         let mut quantity = |row: &Row| {
-            let same = |q: &Row| (q.observable, q.time, q.event) == (row.observable, row.time, row.event) && q.placeholders == row.placeholders;
+            let same =
+                |q: &Row| (q.observable, q.time, q.event) == (row.observable, row.time, row.event) && q.placeholders == row.placeholders;
             quantities.iter().position(same).unwrap_or_else(|| {
                 quantities.push(row.clone());
                 quantities.len() - 1
@@ -188,8 +202,8 @@ impl PopulationRows {
             }
         }
         for term in &mut terms {
-            if let TermData::Statistic { sd: Sd::Parameter(theta, place), .. } | TermData::Composite { sd: Sd::Parameter(theta, place), .. } =
-                &mut term.data
+            if let TermData::Statistic { sd: Sd::Parameter(theta, place), .. }
+            | TermData::Composite { sd: Sd::Parameter(theta, place), .. } = &mut term.data
             {
                 *place = coordinates.all.iter().position(|c| c.theta == *theta);
             }

@@ -438,7 +438,10 @@ pub fn fraction_term(measurement: f64, size: u64, p: &Statistic) -> Result<Stati
     let ((a, da), (b, db)) = (part(with, p.value), part(without, 1.0 - p.value));
     let value = a + b - (ln_gamma(n + 1.0) - ln_gamma(with + 1.0) - ln_gamma(without + 1.0));
     if !value.is_finite() {
-        return Err(EvaluationError::Density(format!("a measured fraction of individuals has no probability under the fraction {}", p.value)));
+        return Err(EvaluationError::Density(format!(
+            "a measured fraction of individuals has no probability under the fraction {}",
+            p.value
+        )));
     }
     let variance = p.value * (1.0 - p.value) / n;
     let information = if variance > 0.0 { 1.0 / variance } else { 0.0 };

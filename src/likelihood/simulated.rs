@@ -9,9 +9,7 @@ use crate::jit::Scratch;
 use crate::model::CompiledModel;
 use crate::model::compiled::{CompiledExperiment, Function, Target};
 use crate::ode::{Awaited, Counts, Execution, Input, Options, Second, SimulationError, Simulator, Trajectory};
-use crate::petab::{
-    Censoring, DataKind, Measurement, NoiseDistribution, Override, PopulationStatistic, Problem, Statistic,
-};
+use crate::petab::{Censoring, DataKind, Measurement, NoiseDistribution, Override, PopulationStatistic, Problem, Statistic};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -83,14 +81,7 @@ pub struct Rows {
 
 impl Rows {
     /// Gathers the given measurements, which all belong to one experiment; `more` are further times to be simulated.
-    pub fn new(
-        model: &CompiledModel,
-        places: &Places,
-        problem: &Problem,
-        experiment: usize,
-        measurements: &[usize],
-        more: &[f64],
-    ) -> Self {
+    pub fn new(model: &CompiledModel, places: &Places, problem: &Problem, experiment: usize, measurements: &[usize], more: &[f64]) -> Self {
         let mut times: Vec<f64> = measurements.iter().map(|m| problem.measurements[*m].time).chain(more.iter().copied()).collect();
         times.sort_by(f64::total_cmp);
         times.dedup();
@@ -198,9 +189,12 @@ pub struct Direction {
     pub first: f64,
     /// d2theta/dxi2.
     pub second: f64,
+    /// Whether second derivatives by this and any other direction are wanted. Two directions that both are not paired have none.
+    pub paired: bool,
 }
 
-/// Simulated rows. Derivatives are row-major: rows by directions, rows by pairs (k, l) with k <= l in the order (0,0), (0,1), ..., (1,1), ...
+/// Simulated rows. Derivatives are row-major: rows by directions, rows by pairs (k, l) with k <= l in the order (0,0), (0,1), ..., (1,1), ...;
+/// those of pairs of directions that both are not paired are 0.
 #[derive(Debug, Clone, Default)]
 pub struct Simulated {
     /// Simulations.
@@ -303,7 +297,7 @@ impl Worker {
         let begin = experiment.equilibration.map_or(experiment.start, |e| e.start);
         let end = self.simulator.simulate(&Input { start: begin, ..start.input(experiment) }, &[f64::INFINITY])?.clone();
         let columns = start.columns.iter().map(|k| (directions[*k].theta, directions[*k].first * start.stretch[*k])).collect();
-        Ok(Equilibrium { columns, end })
+        Ok(Equilibrium { columns, place_of_pair: start.place_of_pair.clone(), end })
     }
 
     /// States and observables are evaluated at `times` without derivatives: one vector of simulations per time, in the observables' order,
@@ -349,6 +343,8 @@ pub(super) fn triggers_after(model: &CompiledModel, end: &Trajectory) -> Vec<boo
 pub struct Equilibrium {
     /// For each direction its row of theta, and the derivative of that by the direction as it was stretched.
     columns: Vec<(usize, f64)>,
+    /// Place of each pair of them among the second derivatives, by [`pair_index`].
+    place_of_pair: Vec<Option<usize>>,
     /// A trajectory of one output, the steady state.
     pub(super) end: Trajectory,
 }
@@ -363,6 +359,10 @@ pub(super) struct Start {
     column_of: Vec<Option<usize>>,
     /// Pairs of columns.
     pairs: Vec<(u32, u32)>,
+    /// Place of each pair of columns among them, by [`pair_index`].
+    place_of_pair: Vec<Option<usize>>,
+    /// Pairs of directions whose second derivatives are wanted, with their [`pair_index`].
+    wanted: Vec<(usize, usize, usize)>,
     /// Factor by which each direction was stretched so that its column is of the order of the states.
     stretch: Vec<f64>,
     order: Derivatives,
@@ -419,10 +419,18 @@ impl Start {
             column_of[*k] = Some(c);
         }
         let ns = columns.len();
-        let mut pairs = Vec::new();
+        let (mut pairs, mut wanted) = (Vec::new(), Vec::new());
+        let mut place_of_pair = Vec::new();
         if order == Derivatives::Second {
-            for k in 0..ns as u32 {
-                pairs.extend((k..ns as u32).map(|l| (k, l)));
+            for k in 0..nd {
+                wanted.extend((k..nd).filter(|l| directions[k].paired || directions[*l].paired).map(|l| (k, l, pair_index(nd, k, l))));
+            }
+            place_of_pair = vec![None; pair_count(ns)];
+            for (k, l, _) in &wanted {
+                if let (Some(c), Some(d)) = (column_of[*k], column_of[*l]) {
+                    place_of_pair[pair_index(ns, c, d)] = Some(pairs.len());
+                    pairs.push((c as u32, d as u32));
+                }
             }
         }
         let mut seeds = vec![0.0; (np + nx) * nd];
@@ -470,6 +478,8 @@ impl Start {
             columns,
             column_of,
             pairs,
+            place_of_pair,
+            wanted,
             stretch,
             order,
             states,
@@ -519,7 +529,7 @@ impl Start {
         let pairs: Vec<Option<(usize, f64)>> = (self.pairs.iter())
             .map(|&(k, l)| {
                 let ((k, stretch_k), (l, stretch_l)) = (places[k as usize]?, places[l as usize]?);
-                Some((pair_index(known, k.min(l), k.max(l)), stretch_k * stretch_l))
+                Some((equilibrium.place_of_pair[pair_index(known, k.min(l), k.max(l))]?, stretch_k * stretch_l))
             })
             .collect();
         let value = |source: &dyn Fn(usize) -> f64, place: &Option<(usize, f64)>| place.map_or(0.0, |(c, stretch)| source(c) * stretch);
@@ -615,7 +625,8 @@ pub(super) fn observe(model: &CompiledModel, rows: &Rows, start: &Start, traject
         let u2 = |a: usize, k: usize, l: usize| {
             if a < nx {
                 match (start.column_of[k], start.column_of[l]) {
-                    (Some(c), Some(d)) => block[a * trajectory.columns + 1 + ns + pair_index(ns, c.min(d), c.max(d))],
+                    (Some(c), Some(d)) => start.place_of_pair[pair_index(ns, c.min(d), c.max(d))]
+                        .map_or(0.0, |place| block[a * trajectory.columns + 1 + ns + place]),
                     _ => 0.0,
                 }
             } else {
@@ -624,10 +635,8 @@ pub(super) fn observe(model: &CompiledModel, rows: &Rows, start: &Start, traject
         };
         for (output, a, value) in &first {
             let target = if *output == 0 { &mut result.dyy } else { &mut result.dss };
-            for k in 0..nd {
-                for l in k..nd {
-                    target[r * n_pairs + pair_index(nd, k, l)] += value * u2(*a, k, l);
-                }
+            for &(k, l, place) in &start.wanted {
+                target[r * n_pairs + place] += value * u2(*a, k, l);
             }
         }
         if let Some(tensor) = &f.second {
@@ -636,14 +645,12 @@ pub(super) fn observe(model: &CompiledModel, rows: &Rows, start: &Start, traject
             for ([output, a, b], value) in tensor.entries.iter().zip(&buffer) {
                 let target = if *output == 0 { &mut result.dyy } else { &mut result.dss };
                 let (a, b) = (*a as usize, *b as usize);
-                for k in 0..nd {
-                    for l in k..nd {
-                        let mut product = u(a, k) * u(b, l);
-                        if a != b {
-                            product += u(b, k) * u(a, l);
-                        }
-                        target[r * n_pairs + pair_index(nd, k, l)] += value * product;
+                for &(k, l, place) in &start.wanted {
+                    let mut product = u(a, k) * u(b, l);
+                    if a != b {
+                        product += u(b, k) * u(a, l);
                     }
+                    target[r * n_pairs + place] += value * product;
                 }
             }
         }

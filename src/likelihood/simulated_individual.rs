@@ -31,7 +31,8 @@ impl SimulatedIndividual<'_> {
         for (c, (value, _)) in self.coordinates.iter().zip(&directions) {
             self.natural[c.theta] = *value;
         }
-        let directions: Vec<Direction> = chosen.iter().map(|k| directions[*k].1).collect();
+        // The likelihood's Hessian is wanted in the rows of random components only.
+        let directions: Vec<Direction> = chosen.iter().map(|k| Direction { paired: self.random[*k], ..directions[*k].1 }).collect();
         self.worker
             .simulate(self.rows, &self.natural, &directions, order, None)
             .map_err(|e| failure(self.experiment, Some(self.individual), e))
