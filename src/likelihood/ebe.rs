@@ -61,6 +61,12 @@ impl WarmStart {
         });
     }
 
+    /// A of the last search, which still is about right.
+    fn curvature(&self, omega: &Omega) -> Option<DMatrix<f64>> {
+        let last = self.last.as_ref().filter(|last| last.u.len() == omega.dimension())?;
+        last.inverse.clone().try_inverse()
+    }
+
     /// Starting points in u for new parameters, best guess first: the old mode moved along its implicit derivative (by at most two
     /// prior standard deviations), the old mode, the typical individual.
     fn starts(&self, phi_typical: &[f64], omega: &Omega) -> Vec<DVector<f64>> {
@@ -198,13 +204,14 @@ pub fn empirical_bayes_estimate<C: Conditional + ?Sized>(
     let mut found: Vec<Point> = Vec::new();
     // One search from the first of the warm starts that has a value, then one from each extra start.
     let mut started = false;
+    let known = warm.curvature(omega);
     let warm = warm.starts(phi_typical, omega).into_iter().map(|u| (u, true));
     let promising = most_promising(&mut whitened, &options.starts);
     for (u, is_warm) in warm.chain(promising.into_iter().map(|u| (u, false))) {
         if is_warm && started {
             continue;
         }
-        match minimise(&mut whitened, u, options, &mut evaluations) {
+        match minimise(&mut whitened, u, known.as_ref().filter(|_| is_warm), options, &mut evaluations) {
             Ok(point) => {
                 // A search that got stuck is no reason to leave out the next starting point.
                 started |= is_warm && newton_decrement(&point) <= 1e-6;
@@ -222,7 +229,7 @@ pub fn empirical_bayes_estimate<C: Conditional + ?Sized>(
         return Err(failure.unwrap_or_else(missing));
     };
     let stuck = best.stuck;
-    let best = polish(&mut whitened, best, scope, &mut evaluations)?;
+    let best = polish(&mut whitened, best, scope, options, &mut evaluations)?;
     let gradient_norm = best.gradient.amax();
     let converged = gradient_norm <= options.tolerance * (1.0 + best.value.abs());
     if !converged {
@@ -253,29 +260,43 @@ fn most_promising<C: Conditional + ?Sized>(whitened: &mut Whitened<C>, starts: &
     valued.into_iter().take(DESCENTS).map(|(_, u)| u.clone()).collect()
 }
 
-/// Trust-region Newton from `u`: Gauss-Newton steps until they are short or poor, then exact ones.
+/// Trust-region Newton from `u`: Gauss-Newton steps until they are short or poor, then steps with the exact curvature. That costs many
+/// times what a gradient does and changes little from step to step, so it is only computed anew where steps with an older one (at first
+/// `known`, from an earlier search) reduce the gradient by less than [`SLOW`].
 fn minimise<C: Conditional + ?Sized>(
     whitened: &mut Whitened<C>,
     u: DVector<f64>,
+    known: Option<&DMatrix<f64>>,
     options: &EbeOptions,
     evaluations: &mut usize,
 ) -> Result<Point, EvaluationError> {
     let mut radius = 1.0_f64;
-    let mut exact = false;
+    // The exact curvature in use, and whether it is that of the current point.
+    let (mut exact, mut fresh) = (known.cloned(), false);
+    let mut wants_exact = exact.is_some();
     *evaluations += 1;
-    let mut current = whitened.point(u, exact, Scope::Random)?;
+    let mut current = whitened.point(u, false, Scope::Random)?;
     for _ in 1..options.max_evaluations {
         let tolerance = options.tolerance * (1.0 + current.value.abs());
         if current.gradient.amax() <= tolerance {
             break;
         }
-        let step = trust_region_step(&current.gradient, &current.curvature, radius);
-        let predicted = -(current.gradient.dot(&step) + 0.5 * step.dot(&(&current.curvature * &step)));
+        if wants_exact && exact.is_none() {
+            *evaluations += 1;
+            current = whitened.point(current.u, true, Scope::Random)?;
+            (exact, fresh) = (Some(current.curvature.clone()), true);
+        }
+        let curvature = exact.as_ref().filter(|_| wants_exact).unwrap_or(&current.curvature);
+        let step = trust_region_step(&current.gradient, curvature, radius);
+        let predicted = -(current.gradient.dot(&step) + 0.5 * step.dot(&(curvature * &step)));
+        if !wants_exact && step.norm() < 0.1 {
+            wants_exact = true;
+            continue;
+        }
         // Below this the value cannot tell a better point from a worse one: the gradient decides.
         let resolvable = predicted > 1e-11 * (1.0 + current.value.abs());
-        exact |= step.norm() < 0.1;
         *evaluations += 1;
-        let trial = match whitened.point(&current.u + &step, exact, Scope::Random) {
+        let trial = match whitened.point(&current.u + &step, false, Scope::Random) {
             Ok(trial) => trial,
             Err(_) => {
                 radius = 0.25 * step.norm();
@@ -287,49 +308,58 @@ fn minimise<C: Conditional + ?Sized>(
             }
         };
         let ratio = (current.value - trial.value) / predicted;
+        let slow = trial.gradient.norm() > SLOW * current.gradient.norm();
         let accepted = if resolvable { ratio > 1e-4 } else { trial.gradient.norm() < current.gradient.norm() };
         if resolvable {
             if ratio < 0.25 {
                 radius = 0.25 * step.norm();
-                exact = true;
+                wants_exact = true;
             } else if ratio > 0.75 && step.norm() > 0.9 * radius {
                 radius = (2.0 * radius).min(8.0);
             }
         }
         if accepted {
             current = trial;
-        } else if !resolvable && current.exact {
+            fresh = false;
+            if slow {
+                exact = None;
+            }
+        } else if !resolvable && fresh {
             // No better gradient from an exact Newton step: the accuracy of the data term is exhausted, or the point is a kink.
             current.stuck = true;
             break;
-        } else if exact && !current.exact {
-            *evaluations += 1;
-            current = whitened.point(current.u, true, Scope::Random)?;
+        } else if !fresh {
+            (exact, wants_exact) = (None, true);
         }
     }
     Ok(current)
 }
 
-/// One exact Newton step more, with the derivatives of `scope`; it stays at the point if the step does not reduce the gradient.
+/// A step with an exact curvature from an earlier point should reduce the gradient at least by this factor.
+const SLOW: f64 = 0.2;
+
+/// The point with its exact curvature and the derivatives of `scope`; one Newton step more if its gradient is not small enough yet.
 fn polish<C: Conditional + ?Sized>(
     whitened: &mut Whitened<C>,
     mut point: Point,
     scope: Scope,
+    options: &EbeOptions,
     evaluations: &mut usize,
 ) -> Result<Point, EvaluationError> {
-    if !point.exact {
+    let stuck = point.stuck;
+    if !point.exact || scope == Scope::All {
         *evaluations += 1;
         point = whitened.point(point.u, true, scope)?;
+        point.stuck = stuck;
+    }
+    if point.gradient.amax() <= options.tolerance * (1.0 + point.value.abs()) {
+        return Ok(point);
     }
     let step = trust_region_step(&point.gradient, &point.curvature, 0.1);
     *evaluations += 1;
     match whitened.point(&point.u + step, true, scope) {
         Ok(trial) if trial.gradient.norm() <= point.gradient.norm() => Ok(trial),
-        _ if scope == Scope::Random => Ok(point),
-        _ => {
-            *evaluations += 1;
-            whitened.point(point.u, true, scope)
-        }
+        _ => Ok(point),
     }
 }
 
