@@ -7,11 +7,12 @@ use super::importance::{Proposal, importance_sampling};
 use super::individual::Curvature;
 use super::laplace::{IndividualTerm, MarginalOptions, individual_marginal};
 use super::parameters::ParameterMap;
-use super::population_rows::PopulationRows;
+use super::population_rows::{PopulationRows, composite_times};
 use super::problem::Summary;
-use super::simulated::{Derivatives, Pool, Rows, Worker, failure, places};
+use super::simulated::{Derivatives, Pool, Rows, Worker, failure, is_initial, places};
 use super::simulated_individual::SimulatedIndividual;
 use super::{Evaluation, EvaluationError, Order};
+use crate::model::CompiledModel;
 use crate::petab::{DataKind, Nlme, Problem, RandomEffect, Scale};
 use crate::random::sobol_normal;
 use nalgebra::{DMatrix, DVector};
@@ -227,6 +228,21 @@ fn linearised_information(m: &DMatrix<f64>, targets: &[usize], omega: &Omega) ->
     Ok(information)
 }
 
+/// The population rows of an experiment in groups that share nodes.
+///
+/// A simulation that only has initial values costs nothing, so there every statistic has nodes of its own, over the few effects that reach it: an
+/// exact tensor rule in the place of quasi-random points.
+fn sharing_nodes(model: &CompiledModel, problem: &Problem, nlme: &Nlme, experiment: usize, measurements: Vec<usize>) -> Vec<Vec<usize>> {
+    let mut times = composite_times(problem, nlme, &measurements);
+    times.extend(measurements.iter().map(|m| problem.measurements[*m].time));
+    if !is_initial(model, &model.experiments[experiment], &times) {
+        return vec![measurements];
+    }
+    let is_statistic = |m: &usize| matches!(problem.measurements[*m].kind, DataKind::Bulk(_) | DataKind::SnapshotStatistic(_));
+    let (statistics, cells): (Vec<usize>, Vec<usize>) = measurements.into_iter().partition(is_statistic);
+    statistics.into_iter().map(|m| vec![m]).chain((!cells.is_empty()).then_some(cells)).collect()
+}
+
 impl Population {
     /// The population of `problem`; the error names what is not supported yet.
     pub fn new(pool: Arc<Pool>, problem: &Problem, nlme: &Nlme, options: &PopulationOptions) -> Result<Self, String> {
@@ -253,7 +269,9 @@ impl Population {
         }
         let mut rows = Vec::new();
         for (experiment, measurements) in by_experiment.into_iter().enumerate().filter(|(_, m)| !m.is_empty()) {
-            rows.push(PopulationRows::new(&pool, problem, nlme, experiment, &measurements, options)?);
+            for group in sharing_nodes(&model, problem, nlme, experiment, measurements) {
+                rows.push(PopulationRows::new(&pool, problem, nlme, experiment, &group, options)?);
+            }
         }
         let seed = options.seed;
         let options = MarginalOptions { curvature: options.curvature, ..MarginalOptions::default() };

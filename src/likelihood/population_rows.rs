@@ -394,7 +394,7 @@ fn given_sd(problem: &Problem, sd: Option<&Override>, parameters: &mut Vec<usize
 }
 
 /// The times that composite statistics name beside the rows' own.
-fn composite_times(problem: &Problem, nlme: &Nlme, measurements: &[usize]) -> Vec<f64> {
+pub(super) fn composite_times(problem: &Problem, nlme: &Nlme, measurements: &[usize]) -> Vec<f64> {
     let composites = measurements.iter().filter_map(|m| match &problem.measurements[*m].kind {
         DataKind::Bulk(s) | DataKind::SnapshotStatistic(s) => match &s.statistic {
             petab::Statistic::Composite(id) => nlme.statistics.iter().find(|s| s.id == *id),

@@ -98,13 +98,13 @@ impl Rows {
             let last = times.iter().copied().chain(uppers).fold(start, f64::max);
             times.push(last + (WAITING - 1.0) * (last - start));
         }
-        let (reaching, reaching_states) = reach(model, &model.experiments[experiment], &rows);
+        let (reaching, reaching_states) = reach(model, &model.experiments[experiment], &times, &rows);
         Rows { experiment, times, events, rows, reaching, reaching_states }
     }
 
     /// The same experiment and times with other rows.
     pub fn with_rows(&self, model: &CompiledModel, rows: Vec<Row>) -> Self {
-        let (reaching, reaching_states) = reach(model, &model.experiments[self.experiment], &rows);
+        let (reaching, reaching_states) = reach(model, &model.experiments[self.experiment], &self.times, &rows);
         Rows { experiment: self.experiment, times: self.times.clone(), events: self.events.clone(), rows, reaching, reaching_states }
     }
 }
@@ -148,14 +148,33 @@ fn row(places: &Places, problem: &Problem, index: usize, times: &[f64]) -> Row {
 }
 
 /// Rows of theta that matter for these rows at all, and those among them that reach a state.
-fn reach(model: &CompiledModel, experiment: &CompiledExperiment, rows: &[Row]) -> (Vec<usize>, Vec<usize>) {
+fn reach(model: &CompiledModel, experiment: &CompiledExperiment, times: &[f64], rows: &[Row]) -> (Vec<usize>, Vec<usize>) {
     let np = model.parameters.len();
     let mut by_output: FxHashMap<usize, Vec<usize>> = FxHashMap::default();
     for (output, theta) in experiment.setup.dependencies(np) {
         by_output.entry(output).or_default().push(theta);
     }
     let behind = |output: &usize| by_output.get(output).into_iter().flatten().copied();
-    // Parameters that the equations use or that a later period changes.
+    let states: BTreeSet<usize> = if is_initial(model, experiment, times) {
+        // Nothing happens to the initial values that the observables see.
+        rows.iter().flat_map(|r| &model.observables[r.observable].dx.columns).flat_map(|i| behind(&(np + *i as usize))).collect()
+    } else {
+        let used = used_parameters(model, experiment, rows);
+        let initial = by_output.iter().filter(|(output, _)| **output >= np).flat_map(|(_, thetas)| thetas.iter().copied());
+        used.iter().filter(|j| **j < np).flat_map(behind).chain(initial).collect()
+    };
+    let mut all = states.clone();
+    for r in rows {
+        for column in &model.observables[r.observable].dp.columns {
+            let j = r.parameter(*column as usize, np);
+            all.extend(j.iter().flat_map(behind));
+        }
+    }
+    (all.into_iter().collect(), states.into_iter().collect())
+}
+
+/// Parameters that the equations use, or that an event or a later period changes.
+fn used_parameters(model: &CompiledModel, experiment: &CompiledExperiment, rows: &[Row]) -> BTreeSet<usize> {
     let awaits = rows.iter().any(|r| r.event.is_some());
     let roots = model.roots.dp.rows.iter().zip(&model.roots.dp.columns);
     let roots = roots.filter(|(j, _)| awaits || !model.switches[**j as usize].only_observed).map(|(_, column)| column);
@@ -168,16 +187,17 @@ fn reach(model: &CompiledModel, experiment: &CompiledExperiment, rows: &[Row]) -
     }
     let others = model.events.iter().filter_map(|e| e.delay.as_ref()).chain([&model.invariants.residuals]);
     used.extend(others.flat_map(|f| &f.dp.columns).map(|c| *c as usize));
-    let mut states: BTreeSet<usize> = used.iter().filter(|j| **j < np).flat_map(behind).collect();
-    states.extend(by_output.iter().filter(|(output, _)| **output >= np).flat_map(|(_, thetas)| thetas));
-    let mut all = states.clone();
-    for r in rows {
-        for column in &model.observables[r.observable].dp.columns {
-            let j = r.parameter(*column as usize, np);
-            all.extend(j.iter().flat_map(behind));
-        }
-    }
-    (all.into_iter().collect(), states.into_iter().collect())
+    used
+}
+
+/// Whether the times only are the start, and nothing that changes a state happens there.
+pub(super) fn is_initial(model: &CompiledModel, experiment: &CompiledExperiment, times: &[f64]) -> bool {
+    let observed: usize = model.observed_events.iter().map(|o| o.events.len()).sum();
+    times.iter().all(|t| *t == experiment.start)
+        && experiment.equilibration.is_none()
+        && experiment.changes.iter().all(|c| c.time > experiment.start)
+        && model.events.len() == observed
+        && model.invariants.places.is_empty()
 }
 
 /// A coordinate xi that moves one row of theta.
