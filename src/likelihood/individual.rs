@@ -61,18 +61,20 @@ pub trait Conditional {
     fn evaluate(&mut self, phi: &[f64], order: ConditionalOrder, scope: Scope) -> Result<ConditionalValue, EvaluationError>;
 
     /// Gradient by phi of tr(M C(phi)) with C the Hessian or the Gauss-Newton matrix and M = `weights` symmetric, n_phi by n_phi, zero
-    /// outside the rows and columns of the components `targets` that random effects move.
+    /// outside the rows and columns of the components `targets` that random effects move. `at` is the conditional likelihood at `phi`, with
+    /// all derivatives of [`Scope::All`].
     ///
     /// Override where third derivatives are at hand (for the Gauss-Newton matrix, second ones). The default takes central differences,
     /// see [`trace_gradient_by_differences`].
     fn trace_gradient(
         &mut self,
         phi: &[f64],
+        at: &ConditionalValue,
         targets: &[usize],
         weights: &DMatrix<f64>,
         which: Curvature,
     ) -> Result<DVector<f64>, EvaluationError> {
-        trace_gradient_by_differences(self, phi, targets, weights, which)
+        trace_gradient_by_differences(self, phi, at, targets, weights, which)
     }
 }
 
@@ -95,6 +97,7 @@ const FIXED_STEP: f64 = 0.01;
 pub fn trace_gradient_by_differences<C: Conditional + ?Sized>(
     conditional: &mut C,
     phi: &[f64],
+    at: &ConditionalValue,
     targets: &[usize],
     weights: &DMatrix<f64>,
     which: Curvature,
@@ -110,10 +113,21 @@ pub fn trace_gradient_by_differences<C: Conditional + ?Sized>(
         Curvature::Exact if second_order_columns(n, random.len()) > MOST_SECOND_ORDER => {
             // Where there are many parameters, gradients at more points cost less than Hessians.
             let mut gradient = |phi: &[f64]| Ok(conditional.evaluate(phi, ConditionalOrder::Gradient, Scope::All)?.gradient);
-            let centre = gradient(phi)?;
+            let hessian = at.hessian.as_ref().ok_or_else(missing)?;
             for (sign, direction) in directions(weights, &random) {
+                let (ahead, behind) = (gradient(&point(&direction, MEDIUM_STEP))?, gradient(&point(&direction, -MEDIUM_STEP))?);
+                let square = MEDIUM_STEP * MEDIUM_STEP;
+                let bend = (&ahead + &behind - &at.gradient * 2.0) / square;
+                // The first derivative is known exactly, which tells the third; with the second it tells how large the fourth may be.
+                let slope = random.iter().fold(DVector::zeros(n), |sum, &j| sum + hessian.row(j).transpose() * direction[j]);
+                let third = ((ahead - behind) / (2.0 * MEDIUM_STEP) - slope).amax() * 6.0 / square;
+                let error = square / 12.0 * third * third / bend.amax().max(f64::MIN_POSITIVE);
+                if error <= 1e-5 * bend.amax() + 1e-7 * at.gradient.amax().max(1.0) {
+                    result += bend * sign;
+                    continue;
+                }
                 let mut sum = |h: f64| Ok(gradient(&point(&direction, h))? + gradient(&point(&direction, -h))?);
-                result += bend_at_zero(&mut sum, &centre)? * sign;
+                result += bend_at_zero(&mut sum, &at.gradient)? * sign;
             }
         }
         Curvature::Exact => {
@@ -174,6 +188,9 @@ fn second_order_columns(n: usize, random: usize) -> usize {
 
 /// With more second-order sensitivities than these, differences of gradients take the place of differences of Hessians.
 const MOST_SECOND_ORDER: usize = 40;
+
+/// Length of the steps of second differences where higher derivatives are small.
+const MEDIUM_STEP: f64 = 0.1;
 
 /// Length of the steps of second differences, longer than [`STEP`] because errors e of the gradients enter as about e/h^2.
 const LONG_STEP: f64 = 0.2;

@@ -199,7 +199,7 @@ pub fn individual_marginal<C: Conditional + ?Sized>(
         }
     }
     let phi = whitened.phi(u);
-    let trace = whitened.conditional.trace_gradient(&phi, targets, &weights, options.curvature)?;
+    let trace = whitened.conditional.trace_gradient(&phi, &mode.data, targets, &weights, options.curvature)?;
     // Derivative of 1/2 log det A by u, carried over to the parameters by du = -A^-1 ((Z L)^T Hess dphi_typical - E u).
     let random = DVector::from_iterator(targets.len(), targets.iter().map(|&j| trace[j]));
     let adjoint = &inverse * omega.l.tr_mul(&random) * 0.5;

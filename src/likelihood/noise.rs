@@ -69,6 +69,19 @@ impl Measured {
     }
 }
 
+impl Measured {
+    /// Derivatives of the second derivatives (yy, y sigma, sigma sigma) by y and by sigma, by differences of fourth order.
+    pub fn curvature_slopes(&self, y: f64, sigma: f64) -> Result<[[f64; 3]; 2], EvaluationError> {
+        let step = 1e-3 * sigma;
+        let at = |y: f64, sigma: f64| self.density(y, sigma).map(|d| [d.dyy, d.dys, d.dss]);
+        let slope = |f: &dyn Fn(f64) -> Result<[f64; 3], EvaluationError>| -> Result<[f64; 3], EvaluationError> {
+            let [a, b, c, d] = [f(step)?, f(-step)?, f(2.0 * step)?, f(-2.0 * step)?];
+            Ok(std::array::from_fn(|i| (8.0 * (a[i] - b[i]) - (c[i] - d[i])) / (12.0 * step)))
+        };
+        Ok([slope(&|h| at(y + h, sigma))?, slope(&|h| at(y, sigma + h))?])
+    }
+}
+
 /// What a distribution is made of.
 #[derive(Clone, Copy)]
 enum Shape {

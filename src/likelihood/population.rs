@@ -322,6 +322,7 @@ impl Population {
                     natural: natural.to_vec(),
                     experiment: &data.experiment,
                     individual: &data.id,
+                    last: None,
                 })
             })
             .map_err(|e| failure(&data.experiment, Some(&data.id), e))?

@@ -2,7 +2,7 @@
 
 use super::EvaluationError;
 use super::coordinates::Coordinate;
-use super::individual::{Conditional, ConditionalOrder, ConditionalValue, Scope};
+use super::individual::{Conditional, ConditionalOrder, ConditionalValue, Curvature, Scope, trace_gradient_by_differences};
 use super::simulated::{Derivatives, Direction, Rows, Simulated, Worker, failure, pair_index};
 use nalgebra::{DMatrix, DVector};
 
@@ -22,6 +22,8 @@ pub struct SimulatedIndividual<'a> {
     pub experiment: &'a str,
     /// Name of the individual, for messages.
     pub individual: &'a str,
+    /// The last simulation with all second derivatives, and where it was.
+    pub last: Option<(Vec<f64>, Simulated)>,
 }
 
 impl SimulatedIndividual<'_> {
@@ -76,6 +78,9 @@ impl Conditional for SimulatedIndividual<'_> {
             ConditionalOrder::Hessian => Derivatives::Second,
         };
         let s = self.simulate(phi, &chosen, derivatives)?;
+        if (order, scope) == (ConditionalOrder::Hessian, Scope::All) {
+            self.last = Some((phi.to_vec(), s.clone()));
+        }
         let nd = if derivatives == Derivatives::None { 0 } else { chosen.len() };
         let n_pairs = nd * (nd + 1) / 2;
         let mut value = 0.0;
@@ -129,5 +134,52 @@ impl Conditional for SimulatedIndividual<'_> {
             gauss_newton: (order >= ConditionalOrder::GaussNewton).then(|| full(&|i| gauss_newton[i])),
             hessian: (order == ConditionalOrder::Hessian).then(|| full(&|i| gauss_newton[i] + curvature[i])),
         })
+    }
+
+    /// The Gauss-Newton matrix holds first derivatives of the simulation only, so its derivatives are at hand.
+    fn trace_gradient(
+        &mut self,
+        phi: &[f64],
+        at: &ConditionalValue,
+        targets: &[usize],
+        weights: &DMatrix<f64>,
+        which: Curvature,
+    ) -> Result<DVector<f64>, EvaluationError> {
+        if which == Curvature::Exact {
+            return trace_gradient_by_differences(self, phi, at, targets, weights, which);
+        }
+        let n = self.coordinates.len();
+        let s = match self.last.take().filter(|(known, _)| known.as_slice() == phi) {
+            Some((_, s)) => s,
+            None => self.simulate(phi, &(0..n).collect::<Vec<_>>(), Derivatives::Second)?,
+        };
+        let n_pairs = n * (n + 1) / 2;
+        let random: Vec<usize> = (0..n).filter(|k| self.random[*k]).collect();
+        let mut result = DVector::zeros(n);
+        for (r, row) in self.rows.rows.iter().enumerate() {
+            let d = row.measured.density(s.y[r], s.sigma[r])?;
+            let [by_y, by_sigma] = row.measured.curvature_slopes(s.y[r], s.sigma[r])?;
+            let (dy, ds) = (&s.dy[r * n..(r + 1) * n], &s.ds[r * n..(r + 1) * n]);
+            // With the slopes a = (dy, ds) and the noise curvature C: tr(M d(a C a^T)) = 2 (M a C) . da + (a^T M a) . dC.
+            let product = |values: &[f64], j: usize| -> f64 { random.iter().map(|k| weights[(j, *k)] * values[*k]).sum() };
+            let (mut yy, mut ys, mut ss) = (0.0, 0.0, 0.0);
+            for &j in &random {
+                let (my, ms) = (product(dy, j), product(ds, j));
+                yy += dy[j] * my;
+                ys += dy[j] * ms;
+                ss += ds[j] * ms;
+                let (wy, ws) = (2.0 * (d.dyy * my + d.dys * ms), 2.0 * (d.dys * my + d.dss * ms));
+                for l in 0..n {
+                    let i = r * n_pairs + pair_index(n, j.min(l), j.max(l));
+                    result[l] += wy * s.dyy[i] + ws * s.dss[i];
+                }
+            }
+            let slope = |by: [f64; 3]| by[0] * yy + 2.0 * by[1] * ys + by[2] * ss;
+            let (along_y, along_sigma) = (slope(by_y), slope(by_sigma));
+            for l in 0..n {
+                result[l] += along_y * dy[l] + along_sigma * ds[l];
+            }
+        }
+        Ok(result)
     }
 }
