@@ -4,6 +4,7 @@ use super::load::{Loaded, load};
 use super::output::print;
 use super::{Status, evaluate};
 use crate::likelihood::adjoint::Request;
+use crate::likelihood::population::PopulationOptions;
 use crate::likelihood::prior::{Convention, Priors};
 use crate::likelihood::problem::ProblemObjective;
 use crate::likelihood::{Objective, Order};
@@ -25,7 +26,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
     let loaded = load(&arguments.problem)?;
     print(&page(&loaded))?;
     let begin = Instant::now();
-    let mut objective = evaluate::objective(&loaded, crate::ode::Options::default())?;
+    let mut objective = evaluate::objective(&loaded, crate::ode::Options::default(), &PopulationOptions::default())?;
     let ready = duration(begin);
     let nominal = objective.map().nominal().to_vec();
     let reason = objective.choose_method(Request::Auto, 1.0, &nominal).reason;

@@ -1,17 +1,17 @@
 //! `mixode evaluate`: objective, gradient, terms and simulations at given parameters.
 
 use super::load::{Loaded, load};
-use super::{PriorConvention, SolverArguments, Status, cannot_write, fail};
+use super::{PopulationArguments, PriorConvention, SolverArguments, Status, cannot_write, fail};
 use crate::likelihood::adjoint::Request;
-use crate::likelihood::individual::Curvature;
 use crate::likelihood::population::PopulationOptions;
 use crate::likelihood::problem::ProblemObjective;
 use crate::likelihood::{EvaluationError, Objective, Order};
-use crate::model::{self, CompileOptions};
+use crate::model::{self, CompileOptions, CompiledModel};
 use crate::ode::Options;
 use crate::petab::{self, Problem};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// How the gradient is computed.
@@ -62,6 +62,8 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value = "own-scale")]
     prior_convention: PriorConvention,
     #[command(flatten)]
+    population: PopulationArguments,
+    #[command(flatten)]
     solver: SolverArguments,
 }
 
@@ -73,7 +75,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
     let read_seconds = begin.elapsed().as_secs_f64();
     let natural = natural_parameters(&loaded.problem, arguments.parameters.as_deref())?;
     let begin = Instant::now();
-    let mut objective = objective(&loaded, arguments.solver.options())?.with_convention(&loaded.problem, arguments.prior_convention.into());
+    let mut objective = objective(&loaded, arguments.solver.options(), &arguments.population.options())?
+        .with_convention(&loaded.problem, arguments.prior_convention.into());
     let compile_seconds = begin.elapsed().as_secs_f64();
     let numerics = |e: EvaluationError| fail(Status::Numerics, e);
     let begin = Instant::now();
@@ -158,19 +161,29 @@ pub fn number(value: f64) -> Value {
 }
 
 /// Compiles a problem and makes its objective, with the default convention of priors.
-pub fn objective(loaded: &Loaded, options: Options) -> Result<ProblemObjective, Status> {
+pub fn objective(loaded: &Loaded, options: Options, population: &PopulationOptions) -> Result<ProblemObjective, Status> {
+    objective_of(compile(loaded)?, loaded, options, population)
+}
+
+/// Compiles the model of a problem with the derivatives that its data need.
+pub fn compile(loaded: &Loaded) -> Result<Arc<CompiledModel>, Status> {
     let compile = CompileOptions { second: ProblemObjective::needs_second_order(&loaded.problem), ..CompileOptions::default() };
-    let model = model::compile(&loaded.system, compile).map_err(|e| fail(Status::Numerics, e))?;
-    let mut population = PopulationOptions::default();
-    if loaded.problem.nlme.as_ref().and_then(|n| n.defaults.individual_integration.as_deref()) == Some("gauss_newton") {
-        population.curvature = Curvature::GaussNewton;
-    }
-    ProblemObjective::new(model, &loaded.problem, options, &population).map_err(|message| fail(Status::Unsupported, message))
+    model::compile(&loaded.system, compile).map_err(|e| fail(Status::Numerics, e))
+}
+
+/// The objective of a problem whose model is compiled.
+pub fn objective_of(
+    model: Arc<CompiledModel>,
+    loaded: &Loaded,
+    options: Options,
+    population: &PopulationOptions,
+) -> Result<ProblemObjective, Status> {
+    ProblemObjective::new(model, &loaded.problem, options, population).map_err(|message| fail(Status::Unsupported, message))
 }
 
 /// Simulations of all measurements at natural parameter values.
 pub fn simulate_rows(loaded: &Loaded, options: Options, natural: &[f64]) -> Result<Vec<f64>, Status> {
-    Ok(objective(loaded, options)?.summary(natural).map_err(|e| fail(Status::Numerics, e))?.simulations)
+    Ok(objective(loaded, options, &PopulationOptions::default())?.summary(natural).map_err(|e| fail(Status::Numerics, e))?.simulations)
 }
 
 /// Natural values of the parameter table: nominal, replaced by those of `file`.

@@ -1,16 +1,17 @@
 //! `mixode fit`: multi-start estimation, uncertainty, run directory.
 
-use super::evaluate::objective;
+use super::evaluate::{compile, objective_of};
 use super::load::{Loaded, load};
 use super::progress::Progress;
-use super::{PriorConvention, SolverArguments, Status, describe, fail, series};
-use crate::estimate::multistart::{MultistartOptions, multistart};
+use super::{PopulationArguments, PriorConvention, SolverArguments, Status, describe, fail, series};
+use crate::estimate::multistart::{MultistartOptions, multistart, multistart_refined};
 use crate::estimate::trust_region;
 use crate::estimate::uncertainty::{Uncertainty, uncertainty};
 use crate::estimate::{Fit, Start};
 use crate::likelihood::Objective;
 use crate::likelihood::adjoint::{Choice, Request};
-use crate::likelihood::population::ImportanceSummary;
+use crate::likelihood::individual::Curvature;
+use crate::likelihood::population::{ImportanceSummary, PopulationOptions};
 use crate::likelihood::prior::Convention;
 use crate::likelihood::problem::{ProblemObjective, Summary};
 use crate::petab::{self, Transformation};
@@ -85,6 +86,8 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value = "own-scale")]
     prior_convention: PriorConvention,
     #[command(flatten)]
+    population: PopulationArguments,
+    #[command(flatten)]
     solver: SolverArguments,
 }
 
@@ -100,7 +103,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
     if directory.exists() {
         return Err(fail(Status::Files, format_args!("{} exists already; a run directory is never overwritten", directory.display())));
     }
-    let mut objective = objective(&loaded, arguments.solver.options())?.with_convention(&loaded.problem, arguments.prior_convention.into());
+    let model = compile(&loaded)?;
+    let objective_with = |options: &PopulationOptions| {
+        objective_of(model.clone(), &loaded, arguments.solver.options(), options)
+            .map(|o| o.with_convention(&loaded.problem, arguments.prior_convention.into()))
+    };
+    let mut objective = objective_with(&arguments.population.options())?;
     let nominal = objective.map().nominal().to_vec();
     let choice = objective.choose_method(arguments.gradient.request(), ADVANTAGE, &nominal);
     if !arguments.quiet && !objective.fixed().experiments().is_empty() {
@@ -123,7 +131,16 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
     };
     let minimised = if objective.priors().is_empty() { "-log L" } else { "-log posterior" };
     let progress = Progress::new(arguments.starts, minimised, arguments.quiet);
-    let fit = multistart(&objective, &options, &|start: &Start| progress.finished(start), &stop);
+    // The Gauss-Newton determinant leads to about the same optimum, and its gradient needs no third derivatives.
+    let coarse = match objective.population().is_some_and(|p| p.individuals() > 0 && p.curvature() == Curvature::Exact) {
+        true => Some(objective_with(&PopulationOptions { curvature: Some(Curvature::GaussNewton), ..arguments.population.options() })?),
+        false => None,
+    };
+    let finished = |start: &Start| progress.finished(start);
+    let fit = match &coarse {
+        Some(coarse) => multistart_refined(coarse, &objective, &options, &finished, &stop),
+        None => multistart(&objective, &options, &finished, &stop),
+    };
     progress.done();
     let interrupted = stop.load(Ordering::Relaxed);
     let best = fit.best().cloned();

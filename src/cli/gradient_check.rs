@@ -4,7 +4,7 @@ use super::evaluate::{natural_parameters, number, objective};
 use super::fit::Gradient;
 use super::load::load;
 use super::output::print;
-use super::{PriorConvention, SolverArguments, Status, fail};
+use super::{PopulationArguments, PriorConvention, SolverArguments, Status, fail};
 use crate::estimate::multistart::{MultistartOptions, starting_points};
 use crate::estimate::{GradientCheck, GradientCheckOptions, Verdict, gradient_check};
 use crate::likelihood::problem::ProblemObjective;
@@ -54,6 +54,8 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    population: PopulationArguments,
+    #[command(flatten)]
     solver: SolverArguments,
 }
 
@@ -66,7 +68,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
         Point::Nominal => Some(natural_parameters(&loaded.problem, arguments.parameters.as_deref())?),
         Point::Random => None,
     };
-    let mut objective = objective(&loaded, arguments.solver.options())?.with_convention(&loaded.problem, arguments.prior_convention.into());
+    let mut objective = objective(&loaded, arguments.solver.options(), &arguments.population.options())?
+        .with_convention(&loaded.problem, arguments.prior_convention.into());
     let x = match x {
         Some(natural) => objective.map().scaled(&natural),
         None => random_point(&objective, arguments.seed)?,

@@ -30,6 +30,8 @@ mod series;
 mod simulate;
 mod time_course;
 
+use crate::likelihood::individual::Curvature;
+use crate::likelihood::population::PopulationOptions;
 use crate::likelihood::prior::Convention;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -117,6 +119,39 @@ impl From<PriorConvention> for Convention {
             PriorConvention::Linear => Convention::Linear,
             PriorConvention::LinearUntruncated => Convention::LinearUntruncated,
         }
+    }
+}
+
+/// How the random effects of single individuals are integrated out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Integration {
+    /// Laplace's approximation with the exact Hessian
+    Laplace,
+    /// Laplace's approximation with the Gauss-Newton matrix (FOCEI)
+    GaussNewton,
+}
+
+/// Options about populations.
+#[derive(Debug, Clone, clap::Args)]
+struct PopulationArguments {
+    /// How the random effects of single individuals are integrated out (default: as the problem hints, else laplace)
+    #[arg(long, value_enum)]
+    integration: Option<Integration>,
+    /// Quasi-random nodes for statistics of the population with more than four random effects (default: as the problem hints, else 4096)
+    #[arg(long)]
+    nodes: Option<usize>,
+    /// Seed of the nodes (default: as the problem hints, else 1)
+    #[arg(long)]
+    node_seed: Option<u64>,
+}
+
+impl PopulationArguments {
+    fn options(&self) -> PopulationOptions {
+        let curvature = self.integration.map(|integration| match integration {
+            Integration::Laplace => Curvature::Exact,
+            Integration::GaussNewton => Curvature::GaussNewton,
+        });
+        PopulationOptions { curvature, nodes: self.nodes, seed: self.node_seed }
     }
 }
 

@@ -81,10 +81,38 @@ pub fn multistart<O: Objective>(objective: &O, options: &MultistartOptions, prog
     multistart_with(objective, options, &Control::default(), &finished, stop)
 }
 
+/// Like [`multistart`], where each start minimises `coarse`, which is close to `objective` and cheaper, and then `objective` from there.
+/// Final values and points are those of `objective`; the trace is of both in turn, and iterations and evaluations are counted together.
+pub fn multistart_refined<O: Objective>(
+    coarse: &O,
+    objective: &O,
+    options: &MultistartOptions,
+    progress: &(dyn Fn(&Start) + Sync),
+    stop: &AtomicBool,
+) -> Fit {
+    let finished = |event: Progress<'_>| {
+        if let Progress::Finished { start, .. } = event {
+            progress(start);
+        }
+    };
+    run_starts(coarse, Some(objective), options, &Control::default(), &finished, stop)
+}
+
 /// Runs all starts; [`Fit::starts`] is in order of the index whatever the order of completion. A random starting point where the
 /// objective has no value is replaced by another one that depends on (seed, start, attempt) only, at most [`REDRAWS`] times.
 pub fn multistart_with<O: Objective>(
     objective: &O,
+    options: &MultistartOptions,
+    control: &Control,
+    progress: &(dyn Fn(Progress<'_>) + Sync),
+    stop: &AtomicBool,
+) -> Fit {
+    run_starts(objective, None, options, control, progress, stop)
+}
+
+fn run_starts<O: Objective>(
+    objective: &O,
+    refine: Option<&O>,
     options: &MultistartOptions,
     control: &Control,
     progress: &(dyn Fn(Progress<'_>) + Sync),
@@ -104,7 +132,11 @@ pub fn multistart_with<O: Objective>(
             let start = match control.completed.iter().find(|s| s.index == index) {
                 Some(start) => start.clone(),
                 None => {
-                    let start = one_start(objective, index, point, options, control.time.map(|limit| clock + limit), progress, stop);
+                    let deadline = control.time.map(|limit| clock + limit);
+                    let mut start = one_start(objective, index, point, options, deadline, progress, stop);
+                    if let Some(refine) = refine.filter(|_| start.value.is_finite()) {
+                        start = refined(refine, start, options, deadline, progress, stop);
+                    }
                     let finished = finished.fetch_add(1, Ordering::Relaxed) + 1;
                     progress(Progress::Finished { start: &start, finished, total });
                     start
@@ -180,6 +212,36 @@ fn one_start<O: Objective>(
         duration: own_clock.elapsed(),
         stop: StopReason::Interrupted,
         trace: Vec::new(),
+    }
+}
+
+/// Goes on with another objective where a start ended.
+fn refined<O: Objective>(
+    objective: &O,
+    before: Start,
+    options: &MultistartOptions,
+    deadline: Option<Instant>,
+    progress: &(dyn Fn(Progress<'_>) + Sync),
+    stop: &AtomicBool,
+) -> Start {
+    let rest = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    let own = options.optimiser.time.map(|limit| limit.saturating_sub(before.duration));
+    let local = trust_region::Options { time: [rest, own].into_iter().flatten().min(), ..options.optimiser.clone() };
+    let index = before.index;
+    let mut report = |mut state: Iteration| {
+        state.iteration += before.iterations;
+        progress(Progress::Iteration { start: index, state });
+    };
+    let after = minimise_with(objective, &before.point, &local, stop, &mut report);
+    Start {
+        index,
+        initial: before.initial,
+        initial_value: before.initial_value,
+        iterations: before.iterations + after.iterations,
+        evaluations: before.evaluations + after.evaluations,
+        duration: before.duration + after.duration,
+        trace: before.trace.into_iter().chain(after.trace).collect(),
+        ..after
     }
 }
 

@@ -211,8 +211,9 @@ pub fn empirical_bayes_estimate<C: Conditional + ?Sized>(
         if is_warm && started {
             continue;
         }
-        match minimise(&mut whitened, u, known.as_ref().filter(|_| is_warm), options, &mut evaluations) {
-            Ok(point) => {
+        match minimise(&mut whitened, u, known.as_ref().filter(|_| is_warm), &found, options, &mut evaluations) {
+            Ok(None) => {}
+            Ok(Some(point)) => {
                 // A search that got stuck is no reason to leave out the next starting point.
                 started |= is_warm && newton_decrement(&point) <= 1e-6;
                 found.push(point);
@@ -263,13 +264,20 @@ fn most_promising<C: Conditional + ?Sized>(whitened: &mut Whitened<C>, starts: &
 /// Trust-region Newton from `u`: Gauss-Newton steps until they are short or poor, then steps with the exact curvature. That costs many
 /// times what a gradient does and changes little from step to step, so it is only computed anew where steps with an older one (at first
 /// `known`, from an earlier search) reduce the gradient by less than [`SLOW`].
+///
+/// `None` if the search comes close to one of the modes `found`, where it would end.
 fn minimise<C: Conditional + ?Sized>(
     whitened: &mut Whitened<C>,
     u: DVector<f64>,
     known: Option<&DMatrix<f64>>,
+    found: &[Point],
     options: &EbeOptions,
     evaluations: &mut usize,
-) -> Result<Point, EvaluationError> {
+) -> Result<Option<Point>, EvaluationError> {
+    let near = |point: &Point, mode: &Point| {
+        let apart = &point.u - &mode.u;
+        newton_decrement(mode).is_finite() && apart.dot(&(&mode.curvature * &apart)) < CLOSE * CLOSE
+    };
     let mut radius = 1.0_f64;
     // The exact curvature in use, and whether it is that of the current point.
     let (mut exact, mut fresh) = (known.cloned(), false);
@@ -320,6 +328,9 @@ fn minimise<C: Conditional + ?Sized>(
         }
         if accepted {
             current = trial;
+            if found.iter().any(|mode| near(&current, mode)) {
+                return Ok(None);
+            }
             fresh = false;
             if slow {
                 exact = None;
@@ -332,8 +343,11 @@ fn minimise<C: Conditional + ?Sized>(
             (exact, wants_exact) = (None, true);
         }
     }
-    Ok(current)
+    Ok(Some(current))
 }
+
+/// A search that comes within this many standard deviations of the normal approximation at a known mode ends there.
+const CLOSE: f64 = 0.3;
 
 /// A step with an exact curvature from an earlier point should reduce the gradient at least by this factor.
 const SLOW: f64 = 0.2;

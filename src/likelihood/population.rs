@@ -22,17 +22,25 @@ use std::sync::Arc;
 /// Settings of the population's part.
 #[derive(Debug, Clone)]
 pub struct PopulationOptions {
-    /// Matrix in the determinant of the Laplace approximation.
-    pub curvature: Curvature,
-    /// Number of quasi-random nodes for population statistics with more than four random effects.
-    pub nodes: usize,
-    /// Seed of the nodes.
-    pub seed: u64,
+    /// Matrix in the determinant of the Laplace approximation; `None`: as the problem hints, else the Hessian.
+    pub curvature: Option<Curvature>,
+    /// Number of quasi-random nodes for population statistics with more than four random effects; `None`: as the problem hints, else 4096.
+    pub nodes: Option<usize>,
+    /// Seed of the nodes; `None`: as the problem hints, else 1.
+    pub seed: Option<u64>,
+}
+
+impl PopulationOptions {
+    /// Number of nodes and their seed.
+    pub(super) fn nodes(&self, nlme: &Nlme) -> (usize, u64) {
+        let (nodes, seed) = (self.nodes.or(nlme.defaults.population_nodes), self.seed.or(nlme.defaults.seed));
+        (nodes.unwrap_or(4096), seed.unwrap_or(1))
+    }
 }
 
 impl Default for PopulationOptions {
     fn default() -> Self {
-        PopulationOptions { curvature: Curvature::Exact, nodes: 4096, seed: 1 }
+        PopulationOptions { curvature: None, nodes: None, seed: None }
     }
 }
 
@@ -273,8 +281,12 @@ impl Population {
                 rows.push(PopulationRows::new(&pool, problem, nlme, experiment, &group, options)?);
             }
         }
-        let seed = options.seed;
-        let options = MarginalOptions { curvature: options.curvature, ..MarginalOptions::default() };
+        let seed = options.nodes(nlme).1;
+        let hint = match nlme.defaults.individual_integration.as_deref() {
+            Some("gauss_newton") => Curvature::GaussNewton,
+            _ => Curvature::Exact,
+        };
+        let options = MarginalOptions { curvature: options.curvature.unwrap_or(hint), ..MarginalOptions::default() };
         let searching = (0..=effect_ids.len())
             .map(|n| {
                 let points = sobol_normal(SEARCH_POINTS, n, seed);
@@ -288,6 +300,11 @@ impl Population {
     /// Ids of the random effects.
     pub fn effects(&self) -> &[String] {
         &self.effect_ids
+    }
+
+    /// Matrix in the determinants of the Laplace approximations.
+    pub fn curvature(&self) -> Curvature {
+        self.options.curvature
     }
 
     /// Number of individuals.

@@ -209,8 +209,8 @@ impl PopulationRows {
             }
         }
         let dimension = coordinates.effects.len();
-        let n = nlme.defaults.population_nodes.unwrap_or(options.nodes);
-        let nodes = Nodes::new(dimension, n, nlme.defaults.seed.unwrap_or(options.seed));
+        let (n, seed) = options.nodes(nlme);
+        let nodes = Nodes::new(dimension, n, seed);
         Ok(PopulationRows { experiment: problem.experiments[experiment].id.clone(), rows, coordinates, nodes, terms })
     }
 
