@@ -14,7 +14,7 @@ use crate::likelihood::individual::Curvature;
 use crate::likelihood::population::{ImportanceSummary, PopulationOptions};
 use crate::likelihood::prior::Convention;
 use crate::likelihood::problem::{ProblemObjective, Summary};
-use crate::petab::{self, Transformation};
+use crate::petab::{self, Problem, Transformation};
 use crate::report::{self, CellRow, ObjectiveSummary, ParameterRow, RandomEffectRow, RunInfo, RunResults};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -104,8 +104,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
         return Err(fail(Status::Files, format_args!("{} exists already; a run directory is never overwritten", directory.display())));
     }
     let model = compile(&loaded)?;
+    let solver = solver_options(arguments, &loaded.problem);
     let objective_with = |options: &PopulationOptions| {
-        objective_of(model.clone(), &loaded, arguments.solver.options(), options)
+        objective_of(model.clone(), &loaded, solver.clone(), options)
             .map(|o| o.with_convention(&loaded.problem, arguments.prior_convention.into()))
     };
     let mut objective = objective_with(&arguments.population.options())?;
@@ -126,6 +127,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
         optimiser: trust_region::Options {
             max_iterations: arguments.max_iterations,
             time: arguments.time.map(Duration::from_secs_f64),
+            // Below this a change of the likelihood means nothing, and the errors of the simulations begin.
+            function_absolute: if loaded.problem.nlme.is_some() { 1e-5 } else { trust_region::Options::default().function_absolute },
             ..trust_region::Options::default()
         },
     };
@@ -162,6 +165,15 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
         (None, _) => Err(fail(Status::Numerics, "no start produced a value; the run directory's starts.tsv has the reasons")),
         _ => Ok(()),
     }
+}
+
+/// Settings of the integrator: populations take thousands of simulations, and their likelihood is smooth enough at looser tolerances.
+fn solver_options(arguments: &Arguments, problem: &Problem) -> crate::ode::Options {
+    let mut default = crate::ode::Options::default();
+    if problem.nlme.is_some() {
+        (default.rtol, default.atol) = (1e-8, 1e-10);
+    }
+    arguments.solver.options_or(default)
 }
 
 /// What is computed at the best point.
@@ -232,7 +244,7 @@ fn results(
     seconds: f64,
 ) -> RunResults {
     let problem = &loaded.problem;
-    let solver = arguments.solver.options();
+    let solver = solver_options(arguments, problem);
     let info = RunInfo {
         problem: problem.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_string(),

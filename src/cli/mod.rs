@@ -158,12 +158,12 @@ impl PopulationArguments {
 /// Options shared by the commands that simulate.
 #[derive(Debug, Clone, clap::Args)]
 struct SolverArguments {
-    /// Relative tolerance of the integrator
-    #[arg(long, default_value_t = 1e-10)]
-    rtol: f64,
-    /// Absolute tolerance of the integrator
-    #[arg(long, default_value_t = 1e-12)]
-    atol: f64,
+    /// Relative tolerance of the integrator (default: 1e-10; 1e-8 in fits of populations)
+    #[arg(long)]
+    rtol: Option<f64>,
+    /// Absolute tolerance of the integrator (default: 1e-12; 1e-10 in fits of populations)
+    #[arg(long)]
+    atol: Option<f64>,
     /// A steady state is where Newton's method converges or, where it does not apply, where every rate per unit of time is below this
     /// part of the state
     #[arg(long, value_name = "RTOL", default_value_t = 1e-8)]
@@ -178,8 +178,13 @@ struct SolverArguments {
 
 impl SolverArguments {
     fn options(&self) -> crate::ode::Options {
+        self.options_or(crate::ode::Options::default())
+    }
+
+    /// The settings, with those of `default` where none are given.
+    fn options_or(&self, default: crate::ode::Options) -> crate::ode::Options {
         let steady_state = (self.steady_rtol, self.steady_atol);
-        crate::ode::Options { rtol: self.rtol, atol: self.atol, steady_state, ..crate::ode::Options::default() }
+        crate::ode::Options { rtol: self.rtol.unwrap_or(default.rtol), atol: self.atol.unwrap_or(default.atol), steady_state, ..default }
     }
 
     /// Sets the size of the global thread pool; it can only be set once per process.

@@ -286,12 +286,14 @@ impl Population {
             Some("gauss_newton") => Curvature::GaussNewton,
             _ => Curvature::Exact,
         };
-        let options = MarginalOptions { curvature: options.curvature.unwrap_or(hint), ..MarginalOptions::default() };
+        // The gradient of a simulated likelihood is no more accurate than the simulation.
+        let ebe = EbeOptions { tolerance: EbeOptions::default().tolerance.max(100.0 * pool.options().rtol), ..EbeOptions::default() };
+        let options = MarginalOptions { curvature: options.curvature.unwrap_or(hint), ebe };
         let searching = (0..=effect_ids.len())
             .map(|n| {
                 let points = sobol_normal(SEARCH_POINTS, n, seed);
                 let starts = if n == 0 { Vec::new() } else { points.chunks(n).map(DVector::from_row_slice).collect() };
-                MarginalOptions { ebe: EbeOptions { starts, ..EbeOptions::default() }, ..options.clone() }
+                MarginalOptions { ebe: EbeOptions { starts, ..options.ebe.clone() }, ..options.clone() }
             })
             .collect();
         Ok(Population { pool, covariance, effect_ids, individuals, rows, options, searching })
@@ -355,13 +357,26 @@ impl Population {
         search: bool,
         order: Order,
     ) -> Result<IndividualTerm, EvaluationError> {
+        self.with_individual(data, natural, |c| self.marginal_of(c, data, natural, omega, warm, search, order))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn marginal_of(
+        &self,
+        conditional: &mut SimulatedIndividual,
+        data: &IndividualData,
+        natural: &[f64],
+        omega: &Omega,
+        warm: &mut WarmStart,
+        search: bool,
+        order: Order,
+    ) -> Result<IndividualTerm, EvaluationError> {
         let phi = data.coordinates.typical(natural);
         let options = if search { &self.searching[data.coordinates.effects.len()] } else { &self.options };
-        self.with_individual(data, natural, |c| individual_marginal(c, &phi, &data.coordinates.targets, omega, options, warm, order))
-            .map_err(|e| match e {
-                EvaluationError::Inner(message) => EvaluationError::Inner(format!("individual `{}`: {message}", data.id)),
-                other => other,
-            })
+        individual_marginal(conditional, &phi, &data.coordinates.targets, omega, options, warm, order).map_err(|e| match e {
+            EvaluationError::Inner(message) => EvaluationError::Inner(format!("individual `{}`: {message}", data.id)),
+            other => other,
+        })
     }
 
     /// Adds the population's value, gradient and curvature to an evaluation.
@@ -389,19 +404,20 @@ impl Population {
             .zip(memory.warm.par_iter_mut())
             .map(|(data, warm)| {
                 let block = omega.select(&data.coordinates.effects);
-                let term = self.marginal(data, &natural, &block, warm, search, order)?;
-                let mut part = IndividualPart { value: term.value, gradient: Vec::new(), slopes: Vec::new(), information: None };
-                if order > Order::Value {
-                    part.slopes = chain.slopes(&natural, &data.coordinates.all, &block);
-                    part.gradient = term.d_phi.iter().chain(term.d_parameters.iter()).copied().collect();
-                }
-                if order == Order::Fisher {
-                    let targets = &data.coordinates.targets;
-                    let phi = cell_parameters(&data.coordinates.typical(&natural), targets, &term.b);
-                    let m = self.with_individual(data, &natural, |c| c.information(&phi))?;
-                    part.information = Some(linearised_information(&m, targets, &block)?);
-                }
-                Ok(part)
+                self.with_individual(data, &natural, |c| {
+                    let term = self.marginal_of(c, data, &natural, &block, warm, search, order)?;
+                    let mut part = IndividualPart { value: term.value, gradient: Vec::new(), slopes: Vec::new(), information: None };
+                    if order > Order::Value {
+                        part.slopes = chain.slopes(&natural, &data.coordinates.all, &block);
+                        part.gradient = term.d_phi.iter().chain(term.d_parameters.iter()).copied().collect();
+                    }
+                    if order == Order::Fisher {
+                        let targets = &data.coordinates.targets;
+                        let phi = cell_parameters(&data.coordinates.typical(&natural), targets, &term.b);
+                        part.information = Some(linearised_information(&c.information(&phi)?, targets, &block)?);
+                    }
+                    Ok(part)
+                })
             })
             .collect();
         // Summed in order of the individuals, so that the result does not depend on the number of threads.

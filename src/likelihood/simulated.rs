@@ -754,6 +754,11 @@ impl Pool {
         Pool { model, options, free: Mutex::new(Vec::new()) }
     }
 
+    /// Settings of the simulations.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
     /// The model.
     pub fn model(&self) -> &Arc<CompiledModel> {
         &self.model

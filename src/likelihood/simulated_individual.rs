@@ -5,6 +5,7 @@ use super::coordinates::Coordinate;
 use super::individual::{Conditional, ConditionalOrder, ConditionalValue, Curvature, Scope, trace_gradient_by_differences};
 use super::simulated::{Derivatives, Direction, Rows, Simulated, Worker, failure, pair_index};
 use nalgebra::{DMatrix, DVector};
+use std::rc::Rc;
 
 /// The rows of one individual given its parameter vector phi.
 pub struct SimulatedIndividual<'a> {
@@ -23,7 +24,7 @@ pub struct SimulatedIndividual<'a> {
     /// Name of the individual, for messages.
     pub individual: &'a str,
     /// The last simulation with all second derivatives, and where it was.
-    pub last: Option<(Vec<f64>, Simulated)>,
+    pub last: Option<(Vec<f64>, Rc<Simulated>)>,
 }
 
 impl SimulatedIndividual<'_> {
@@ -42,11 +43,19 @@ impl SimulatedIndividual<'_> {
 }
 
 impl SimulatedIndividual<'_> {
+    /// The simulation at `phi` with derivatives in all coordinates, as it was last made or anew.
+    fn with_all_derivatives(&mut self, phi: &[f64], order: Derivatives) -> Result<Rc<Simulated>, EvaluationError> {
+        match self.last.as_ref().filter(|(known, _)| known.as_slice() == phi) {
+            Some((_, s)) => Ok(s.clone()),
+            None => Ok(Rc::new(self.simulate(phi, &(0..self.coordinates.len()).collect::<Vec<_>>(), order)?)),
+        }
+    }
+
     /// Expected information of the data about phi, n_phi by n_phi, positive semidefinite: the Gauss-Newton matrix with the noise
     /// distribution's expected curvature.
     pub fn information(&mut self, phi: &[f64]) -> Result<DMatrix<f64>, EvaluationError> {
         let n = self.coordinates.len();
-        let s = self.simulate(phi, &(0..n).collect::<Vec<_>>(), Derivatives::First)?;
+        let s = self.with_all_derivatives(phi, Derivatives::First)?;
         let mut information = DMatrix::zeros(n, n);
         for (r, row) in self.rows.rows.iter().enumerate() {
             let d = row.measured.density(s.y[r], s.sigma[r])?;
@@ -77,7 +86,7 @@ impl Conditional for SimulatedIndividual<'_> {
             ConditionalOrder::Gradient | ConditionalOrder::GaussNewton => Derivatives::First,
             ConditionalOrder::Hessian => Derivatives::Second,
         };
-        let s = self.simulate(phi, &chosen, derivatives)?;
+        let s = Rc::new(self.simulate(phi, &chosen, derivatives)?);
         if (order, scope) == (ConditionalOrder::Hessian, Scope::All) {
             self.last = Some((phi.to_vec(), s.clone()));
         }
@@ -149,10 +158,7 @@ impl Conditional for SimulatedIndividual<'_> {
             return trace_gradient_by_differences(self, phi, at, targets, weights, which);
         }
         let n = self.coordinates.len();
-        let s = match self.last.take().filter(|(known, _)| known.as_slice() == phi) {
-            Some((_, s)) => s,
-            None => self.simulate(phi, &(0..n).collect::<Vec<_>>(), Derivatives::Second)?,
-        };
+        let s = self.with_all_derivatives(phi, Derivatives::Second)?;
         let n_pairs = n * (n + 1) / 2;
         let random: Vec<usize> = (0..n).filter(|k| self.random[*k]).collect();
         let mut result = DVector::zeros(n);
