@@ -286,7 +286,7 @@ fn minimise<C: Conditional + ?Sized>(
     let mut current = whitened.point(u, false, Scope::Random)?;
     for _ in 1..options.max_evaluations {
         let tolerance = options.tolerance * (1.0 + current.value.abs());
-        if current.gradient.amax() <= tolerance {
+        if current.gradient.amax() <= FINER * tolerance {
             break;
         }
         if wants_exact && exact.is_none() {
@@ -339,6 +339,8 @@ fn minimise<C: Conditional + ?Sized>(
             // No better gradient from an exact Newton step: the accuracy of the data term is exhausted, or the point is a kink.
             current.stuck = true;
             break;
+        } else if !resolvable && current.gradient.amax() <= tolerance {
+            break;
         } else if !fresh {
             (exact, wants_exact) = (None, true);
         }
@@ -348,6 +350,9 @@ fn minimise<C: Conditional + ?Sized>(
 
 /// A search that comes within this many standard deviations of the normal approximation at a known mode ends there.
 const CLOSE: f64 = 0.3;
+
+/// The search goes on to this part of its tolerance as long as that is cheap: the determinant can change much faster than J.
+const FINER: f64 = 0.01;
 
 /// A step with an exact curvature from an earlier point should reduce the gradient at least by this factor.
 const SLOW: f64 = 0.2;

@@ -122,7 +122,7 @@ pub fn trace_gradient_by_differences<C: Conditional + ?Sized>(
                 let slope = random.iter().fold(DVector::zeros(n), |sum, &j| sum + hessian.row(j).transpose() * direction[j]);
                 let third = ((ahead - behind) / (2.0 * MEDIUM_STEP) - slope).amax() * 6.0 / square;
                 let error = square / 12.0 * third * third / bend.amax().max(f64::MIN_POSITIVE);
-                if error <= 1e-5 * bend.amax() + 1e-7 * at.gradient.amax().max(1.0) {
+                if error <= 1e-6 * bend.amax() + 1e-8 * at.gradient.amax().max(1.0) {
                     result += bend * sign;
                     continue;
                 }
