@@ -138,7 +138,7 @@ pub fn trace_gradient_by_differences<C: Conditional + ?Sized>(
                     // Only the rows of random components are filled; the matrix is symmetric.
                     Ok(random.iter().fold(DVector::zeros(n), |sum, &j| sum + hessian.row(j).transpose() * direction[j]))
                 };
-                result += derivative_at_zero(&mut product, STEP)? * sign;
+                result += derivative_at_zero(&mut product, STEP, ACCURACY)? * sign;
             }
         }
         Curvature::GaussNewton => {
@@ -152,7 +152,7 @@ pub fn trace_gradient_by_differences<C: Conditional + ?Sized>(
                     let sum = random.iter().flat_map(|&i| random.iter().map(move |&j| (i, j))).map(|p| weights[p] * matrix[p]).sum();
                     Ok(DVector::from_element(1, sum))
                 };
-                result[l] = derivative_at_zero(&mut trace, 1.0)?[0] / length;
+                result[l] = derivative_at_zero(&mut trace, 1.0, 0.01 * ACCURACY)?[0] / length;
             }
         }
     }
@@ -164,7 +164,7 @@ pub fn trace_gradient_by_differences<C: Conditional + ?Sized>(
 /// The two differences of second order in it tell how far h is from small: for a function that changes over a length L they are off by
 /// (h/L)^2/6, and what is left of that in the fourth order is about the square of it. Where that is too much, as at the edge beyond which an
 /// event never happens, h is halved.
-fn derivative_at_zero(f: &mut Vector, h: f64) -> Result<DVector<f64>, EvaluationError> {
+fn derivative_at_zero(f: &mut Vector, h: f64, accuracy: f64) -> Result<DVector<f64>, EvaluationError> {
     let mut slope = |h: f64| -> Result<DVector<f64>, EvaluationError> { Ok((f(h)? - f(-h)?) / (2.0 * h)) };
     let mut far = slope(2.0 * h)?;
     let mut step = h;
@@ -173,7 +173,7 @@ fn derivative_at_zero(f: &mut Vector, h: f64) -> Result<DVector<f64>, Evaluation
         let error = (&near - &far).amax() / 3.0;
         let result = (&near * 4.0 - &far) / 3.0;
         let size = result.amax();
-        if error * error <= ACCURACY * size * size.max(0.1) || step < h / HALVINGS {
+        if error * error <= accuracy * size.max(1e-3) * size.max(0.1) || step < h / HALVINGS {
             return Ok(result);
         }
         far = near;
@@ -212,7 +212,7 @@ fn bend_at_zero(sum: &mut Vector, centre: &DVector<f64>) -> Result<DVector<f64>,
             return Ok(best);
         }
         let size = result.amax();
-        if error * error <= ACCURACY * size * size.max(0.1) || step < LONG_STEP / HALVINGS {
+        if error * error <= ACCURACY * size.max(1e-3) * size.max(0.1) || step < LONG_STEP / HALVINGS {
             return Ok(result);
         }
         last = Some((error, result));

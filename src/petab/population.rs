@@ -231,6 +231,7 @@ impl<'a> RowReader<'a> {
         d: &mut Diagnostics,
     ) -> Option<String> {
         let cell = self.cell(row, EVENT_ID);
+        let row_kind = if kind == Type::TimeToEvent { "time_to_event" } else { "fraction_event" };
         let name = cell.optional_id(d);
         if name.is_none_or(|name| known.events.iter().all(|e| e.id != name)) {
             let ids = || known.events.iter().map(|e| e.id.as_str());
@@ -238,7 +239,7 @@ impl<'a> RowReader<'a> {
             repeated.push(format!("event {name}"), || {
                 let mut diagnostic = Diagnostic::error(
                     "P0405",
-                    if name.is_empty() { "a row about an event names no event".to_string() } else { format!("undefined event `{name}`") },
+                    if name.is_empty() { format!("a `{row_kind}` row names no event") } else { format!("undefined event `{name}`") },
                 )
                 .at(&cell.span(), "not in the event table")
                 .suggest(name, ids());
@@ -254,7 +255,7 @@ impl<'a> RowReader<'a> {
         let observable = &context.observables[measurement.observable];
         if !matches!(observable.formula.ast.kind, AstKind::Time) {
             repeated.push(format!("event observable {}", observable.id), || {
-                Diagnostic::error("P0412", format!("the observable `{}` of a `time_to_event` row is not the time", observable.id))
+                Diagnostic::error("P0412", format!("the observable `{}` of a `{row_kind}` row is not the time", observable.id))
                     .at(&observable.formula.span, "expected `time`")
                     .also(&measurement.span, "measured here")
                     .help("the noise formula then is the standard deviation of the event time")

@@ -111,6 +111,7 @@ pub fn model(states: &[(&str, &str)], parameters: &[&str], switches: &[(&str, &s
             flag: parameters.iter().position(|p| p == flag).unwrap(),
             explicit_time: *explicit,
             curved_in_time: false,
+            only_observed: false,
             kind: SwitchKind::Comparison([false, false, true]),
         })
         .collect();
@@ -123,6 +124,7 @@ pub fn model(states: &[(&str, &str)], parameters: &[&str], switches: &[(&str, &s
         roots,
         events: vec![],
         triggers: symbols.kernel(&[]),
+        observed_events: vec![],
         invariants: Invariants {
             residuals: symbols.function(&[]),
             places: vec![],
