@@ -1,9 +1,9 @@
 //! `mixode fit`: multi-start estimation, uncertainty, run directory.
 
 use super::evaluate::objective;
-use super::load::{Loaded, load};
+use super::load::Loaded;
 use super::progress::Progress;
-use super::{PriorConvention, SolverArguments, Status, describe, fail, series};
+use super::{PriorConvention, ProblemArguments, SolverArguments, Status, describe, fail, series};
 use crate::estimate::multistart::{MultistartOptions, multistart};
 use crate::estimate::trust_region;
 use crate::estimate::uncertainty::{Uncertainty, uncertainty};
@@ -49,8 +49,8 @@ const ADVANTAGE: f64 = 5.0;
 /// Arguments of `fit`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// PEtab YAML file or its folder
-    problem: PathBuf,
+    #[command(flatten)]
+    problem: ProblemArguments,
     /// Run directory; it must not exist (default: NAME-fit-001 and so on here)
     #[arg(short = 'o', long)]
     out: Option<PathBuf>,
@@ -92,7 +92,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Status> {
     arguments.solver.start_threads();
     let begin = Instant::now();
-    let loaded = load(&arguments.problem)?;
+    let loaded = arguments.problem.load()?;
     let directory = match &arguments.out {
         Some(path) => path.clone(),
         None => report::next_run_directory(Path::new("."), &loaded.problem.name),
@@ -222,11 +222,7 @@ fn results(
         command: std::env::args().collect::<Vec<_>>().join(" "),
         seed: arguments.seed,
         threads: rayon::current_num_threads(),
-        inputs: problem
-            .files
-            .iter()
-            .map(|path| (path.display().to_string(), std::fs::read(path).map(|b| sha256(&b)).unwrap_or_default()))
-            .collect(),
+        inputs: problem.files.iter().map(|file| (file.path.display().to_string(), file.sha256.clone())).collect(),
         options: json!({"starts": arguments.starts, "seed": arguments.seed, "nominal": arguments.nominal, "max_iterations": arguments.max_iterations,
             "time": arguments.time, "importance": arguments.importance, "uncertainty": !arguments.no_uncertainty,
             "prior_convention": format!("{:?}", Convention::from(arguments.prior_convention)),
@@ -417,12 +413,6 @@ fn population_tables(loaded: &Loaded, objective: &ProblemObjective, best: &AtBes
             status: if s.status.is_empty() { "ok".to_string() } else { s.status.clone() },
         })
         .collect();
-}
-
-/// SHA-256 in hexadecimal digits.
-fn sha256(bytes: &[u8]) -> String {
-    use sha2::Digest;
-    sha2::Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// The first interrupt asks the running evaluations to finish, the second ends the process.

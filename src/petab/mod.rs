@@ -2,7 +2,7 @@
 //!
 //! Both versions are read into one [`Problem`]: a version 1 condition pair becomes an [`Experiment`] of one or two periods.
 //!
-//! [`read`] goes through the files in order, each step in its file: `yaml` and `problem_file`, `table` (tab-separated values),
+//! [`read`] goes through the files in order, each step in its file: `files` (a folder or an archive), `yaml` and `problem_file`, `table` (tab-separated values),
 //! `parameters`, `observables`, `experiments` (conditions, experiments), `statistics` (events and composite statistics of
 //! `nlme`), `measurements` with `population` (columns of `nlme`), `random_effects`, `lint` (what concerns several tables). Nothing here knows the SBML model: whether the names in formulas exist is for the
 //! room `model` to say. `write` puts simulations beside the data; `convert` turns version 1 into version 2.
@@ -13,7 +13,7 @@
 //! | code | meaning |
 //! | --- | --- |
 //! | P0002 | a file cannot be read |
-//! | P0003 | a folder has no problem file, or several |
+//! | P0003 | a folder or archive has no problem file, or several |
 //! | P0004 | the problem file is not valid YAML |
 //! | P0005 | the problem file lacks a key |
 //! | P0006 | a value in the problem file has the wrong form |
@@ -103,6 +103,7 @@
 
 pub mod convert;
 mod experiments;
+mod files;
 mod formula;
 mod lint;
 mod measurements;
@@ -121,6 +122,7 @@ mod write;
 pub use write::{write_parameters, write_simulations};
 mod yaml;
 
+pub use files::{InputFile, is_problem};
 pub use problem::*;
 pub use read::{read, read_what_is_there};
 
