@@ -253,6 +253,7 @@ fn results(
         effect_ids: Vec::new(),
         cells: Vec::new(),
         series: Vec::new(),
+        plots: Vec::new(),
         simulations_tsv: String::new(),
         parameters_tsv: String::new(),
         health,
@@ -270,7 +271,7 @@ fn results(
     }
     results.parameters = parameter_rows(objective, best);
     population_tables(loaded, objective, best, &mut results);
-    results.series = series::all(loaded, objective, &best.natural, &best.summary);
+    (results.series, results.plots) = series::all(loaded, objective, &best.natural, &best.summary);
     let mut bytes = Vec::new();
     if petab::write_simulations(problem, &best.summary.simulations, &mut bytes).is_ok() {
         results.simulations_tsv = String::from_utf8_lossy(&bytes).into_owned();

@@ -4,7 +4,7 @@
 //!
 //! [`read`] goes through the files in order, each step in its file: `files` (a folder or an archive), `yaml` and `problem_file`, `table` (tab-separated values),
 //! `parameters`, `observables`, `experiments` (conditions, experiments), `statistics` (events and composite statistics of
-//! `nlme`), `measurements` with `population` (columns of `nlme`), `random_effects`, `lint` (what concerns several tables). Nothing here knows the SBML model: whether the names in formulas exist is for the
+//! `nlme`), `measurements` with `population` (columns of `nlme`), `random_effects`, `lint` (what concerns several tables), `visualization`. Nothing here knows the SBML model: whether the names in formulas exist is for the
 //! room `model` to say. `write` puts simulations beside the data; `convert` turns version 1 into version 2.
 //!
 //! To add a column: its table's file, and the field in `problem`. To add a message: a free code in the table below, at one
@@ -97,6 +97,7 @@
 //! | P0517 | warning: a declared placeholder is not used |
 //! | P0519 | warning: observables without measurements |
 //! | P0520 | warning: no measurements |
+//! | P0521 | warning: the visualization table shows what is not defined |
 //! | P0901 | valid, but not supported |
 //! | P0902 | a required extension is not supported |
 //!
@@ -117,6 +118,7 @@ mod random_effects;
 mod read;
 mod statistics;
 pub mod table;
+mod visualization;
 mod write;
 
 pub use write::{write_parameters, write_simulations};
@@ -125,6 +127,7 @@ mod yaml;
 pub use files::{InputFile, is_problem};
 pub use problem::*;
 pub use read::{read, read_what_is_there};
+pub use visualization::{DataType, Dataset, Plot, PlotScale, PlotType};
 
 use crate::diag::{Diagnostic, Span};
 

@@ -48,6 +48,8 @@ pub struct Problem {
     pub measurements: Vec<Measurement>,
     /// Extension `nlme`, where the problem uses it.
     pub nlme: Option<Nlme>,
+    /// Figures of the visualization table (version 1).
+    pub plots: Vec<super::Plot>,
     /// The tables as they stand in the files, for writing simulations beside the data and estimates in the place of nominal values.
     pub tables: OriginalTables,
 }

@@ -6,7 +6,7 @@ use super::problem_file::{FileName, NlmeFile, ProblemFile};
 use super::table::Table;
 use super::{
     Nlme, OriginalTables, Problem, Version, experiments, lint, measurements, observables, parameters, population, problem_file,
-    random_effects, statistics, yaml,
+    random_effects, statistics, visualization, yaml,
 };
 use crate::diag::{Diagnostics, Source};
 use rustc_hash::FxHashSet;
@@ -124,6 +124,15 @@ fn read_files(mut files: Files, file: &ProblemFile, d: &mut Diagnostics) -> Opti
         lint::unmeasured(&observables, &measured.measurements, nlme.as_ref().map_or(&[], |n| &n.statistics), d);
     }
 
+    let data = visualization::Data {
+        observables: &observables,
+        conditions: &condition_tables,
+        tables: &measurement_tables,
+        measurements: &measured.measurements,
+        rows: &measured.rows,
+    };
+    let plots = visualization::read(&file.visualizations, &mut files, &data, d);
+
     Some(Problem {
         version,
         name: file.id.clone().unwrap_or_else(|| files.name()),
@@ -136,6 +145,7 @@ fn read_files(mut files: Files, file: &ProblemFile, d: &mut Diagnostics) -> Opti
         experiments: measured.experiments,
         measurements: measured.measurements,
         nlme,
+        plots,
         tables: OriginalTables {
             parameters: parameter_tables.into_iter().chain(hyper_tables).collect(),
             tables: measurement_tables,
