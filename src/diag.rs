@@ -224,6 +224,14 @@ impl Diagnostics {
         self.items.append(&mut other.items);
     }
 
+    /// Adds messages on what changes no number: their errors are warnings.
+    pub fn append_as_warnings(&mut self, mut other: Diagnostics) {
+        for diagnostic in &mut other.items {
+            diagnostic.severity = diagnostic.severity.max(Severity::Warning);
+        }
+        self.append(other);
+    }
+
     /// Puts together the warnings from number `from` on that say the same of several things: messages that differ only in the first
     /// name in backticks. The first stays and names the others.
     pub fn group(&mut self, from: usize) {

@@ -19,6 +19,7 @@
 //! | room | job |
 //! | --- | --- |
 //! | [`diag`], [`linalg`], [`matching`], [`random`] | messages with places; dense linear algebra; which equation determines which unknown; keyed random and quasi-random numbers |
+//! | [`archive`] | files that come compressed or many in one, COMBINE archives among them |
 //! | [`expr`] | formulas: parse, build, differentiate, print, evaluate |
 //! | [`sbml`], [`petab`], [`jit`] | the two inputs as plain data; machine code for lists of expressions |
 //! | [`model`], [`flux_balance`] | the system of equations and its compiled form; fluxes in steady state by linear programming |
@@ -44,6 +45,7 @@
 //! | a population statistic | `likelihood/population_statistics.rs`, `likelihood/population_rows.rs` |
 //! | a command | a file in `cli/` |
 
+pub mod archive;
 pub mod cli;
 pub mod diag;
 pub mod estimate;

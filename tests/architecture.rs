@@ -17,6 +17,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("matching", 0),
     ("parallel", 0),
     ("random", 0),
+    ("archive", 1),
     ("expr", 1),
     ("sbml", 2),
     ("petab", 2),

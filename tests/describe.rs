@@ -23,7 +23,7 @@ fn problems_are_described_as_expected() {
         [("plain_v1", "tests/diagnostics/rules_v1"), ("periods_v2", "tests/diagnostics/rules_v2"), ("nlme", "petab_problems/transfection")];
     for (name, problem) in problems {
         let mut diagnostics = Diagnostics::new();
-        let page = describe::page(&load::read(Path::new(problem), &mut diagnostics).unwrap());
+        let page = describe::page(&load::read(Path::new(problem), None, &mut diagnostics).unwrap());
         let file = Path::new("tests/describe").join(format!("{name}.txt"));
         if std::env::var_os("UPDATE").is_some() {
             std::fs::write(&file, &page).unwrap();

@@ -18,7 +18,7 @@ fn check(path: &Path) -> Diagnostics {
     if is_bare_model(path) {
         load::check_model(&path.join("model.xml"), None, &mut diagnostics);
     } else {
-        load::check(path, &mut diagnostics);
+        load::check(path, None, &mut diagnostics);
     }
     diagnostics
 }

@@ -94,6 +94,7 @@ fn fixture() -> RunResults {
             points,
             curve: (0..=200).map(|k| f64::from(k) * 0.15).map(|t| (t, gfp(t, scale, 1.0 + b))).collect(),
             log: true,
+            plotted: false,
         });
         cells.push(CellRow {
             experiment: "transfection".to_owned(),
@@ -125,6 +126,7 @@ fn fixture() -> RunResults {
             points,
             curve: (0..=60).map(|k| (f64::from(k) * 0.5, value(f64::from(k) * 0.5))).collect(),
             log: false,
+            plotted: false,
         });
     }
     let mut parameters: Vec<ParameterRow> = ids.iter().enumerate().map(|(i, id)| parameter(id, -1.0 + 0.3 * i as f64)).collect();
@@ -183,6 +185,7 @@ fn fixture() -> RunResults {
         effect_ids: vec!["eta_k".to_owned(), "eta_t0".to_owned(), "eta_x".to_owned()],
         cells,
         series,
+        plots: Vec::new(),
         simulations_tsv: "observableId\ttime\tsimulation\n".to_owned(),
         parameters_tsv: "parameterId\tnominalValue\n".to_owned(),
         health: vec![("integrations".to_owned(), "12,480, 2 failed".to_owned()), ("gradient check".to_owned(), "1e-7".to_owned())],

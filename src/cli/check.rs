@@ -1,18 +1,18 @@
 //! `mixode check`: read everything, report every problem.
 
 use super::load::{check, check_model, finish};
-use super::model_file::is_problem;
 use super::output::print;
 use super::{Format, Status};
 use crate::diag::Diagnostics;
+use crate::petab::is_problem;
 use std::path::PathBuf;
 
 /// Arguments of `check`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// PEtab YAML file, its folder, or an SBML file, which may be compressed or in an archive
+    /// PEtab YAML file, its folder, an SBML file, which may be compressed, or an archive that holds a problem or a model
     problem: PathBuf,
-    /// Name of the model in an archive that holds several (SBML)
+    /// Name of the model or problem file in an archive that holds several
     #[arg(long)]
     entry: Option<String>,
     /// Form of the messages
@@ -29,11 +29,12 @@ fn counts(diagnostics: &Diagnostics) -> String {
 pub fn run(arguments: &Arguments) -> Result<(), Status> {
     let mut diagnostics = Diagnostics::new();
     let path = &arguments.problem;
-    let what = if !is_problem(path) {
-        check_model(path, arguments.entry.as_deref(), &mut diagnostics)
+    let entry = arguments.entry.as_deref();
+    let what = if !is_problem(path, entry) {
+        check_model(path, entry, &mut diagnostics)
             .map(|(m, s)| format!("{}: SBML L{}V{}, {} states", path.display(), m.level_version.0, m.level_version.1, s.states.len()))
     } else {
-        check(path, &mut diagnostics).map(|l| {
+        check(path, entry, &mut diagnostics).map(|l| {
             format!(
                 "{}: {} experiments, {} measurements, {} parameters to estimate",
                 l.problem.name,

@@ -1,7 +1,7 @@
 //! `mixode convert`: a PEtab version 1 problem as version 2.
 
 use super::load::{read, show};
-use super::{Format, Status, cannot_write, fail};
+use super::{Format, ProblemArguments, Status, cannot_write, fail};
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::expr::AstKind;
 use crate::petab::convert::{Converted, ModelFacts, to_version_2};
@@ -11,8 +11,8 @@ use std::path::PathBuf;
 /// Arguments of `convert`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// PEtab version 1 YAML file or its folder
-    problem: PathBuf,
+    #[command(flatten)]
+    problem: ProblemArguments,
     /// Folder for the version 2 problem; must not exist
     #[arg(short, long)]
     output: PathBuf,
@@ -25,7 +25,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
         return Err(fail(Status::Files, format_args!("{} exists; results are never overwritten", directory.display())));
     }
     let mut diagnostics = Diagnostics::new();
-    let loaded = read(&arguments.problem, &mut diagnostics);
+    let loaded = read(&arguments.problem.path, arguments.problem.entry.as_deref(), &mut diagnostics);
     let converted = loaded.as_ref().and_then(|l| to_version_2(&l.problem, &facts(&l.model), "model.xml", &mut diagnostics));
     if let Some(place) = converted.as_ref().and_then(|c| c.first_prior.as_ref()) {
         diagnostics.push(

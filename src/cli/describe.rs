@@ -1,8 +1,8 @@
 //! `mixode describe`: what was understood.
 
-use super::load::{Loaded, load};
+use super::load::Loaded;
 use super::output::print;
-use super::{Status, evaluate};
+use super::{ProblemArguments, Status, evaluate};
 use crate::likelihood::adjoint::Request;
 use crate::likelihood::population::PopulationOptions;
 use crate::likelihood::prior::{Convention, Priors};
@@ -11,19 +11,18 @@ use crate::likelihood::{Objective, Order};
 use crate::petab::{self, DataKind, Experiment, Nlme, NoiseDistribution, Parameter, PriorFamily, Problem, Scale, Transformation, Version};
 use crate::report::number::{general, objective as likelihood};
 use indexmap::IndexMap;
-use std::path::PathBuf;
 use std::time::Instant;
 
 /// Arguments of `describe`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// PEtab YAML file or its folder
-    problem: PathBuf,
+    #[command(flatten)]
+    problem: ProblemArguments,
 }
 
 /// Runs `describe`.
 pub fn run(arguments: &Arguments) -> Result<(), Status> {
-    let loaded = load(&arguments.problem)?;
+    let loaded = arguments.problem.load()?;
     print(&page(&loaded))?;
     let begin = Instant::now();
     let mut objective = evaluate::objective(&loaded, crate::ode::Options::default(), &PopulationOptions::default())?;

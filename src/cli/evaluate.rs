@@ -1,7 +1,7 @@
 //! `mixode evaluate`: objective, gradient, terms and simulations at given parameters.
 
-use super::load::{Loaded, load};
-use super::{PopulationArguments, PriorConvention, SolverArguments, Status, cannot_write, fail};
+use super::load::Loaded;
+use super::{PopulationArguments, PriorConvention, ProblemArguments, SolverArguments, Status, cannot_write, fail};
 use crate::likelihood::adjoint::Request;
 use crate::likelihood::population::PopulationOptions;
 use crate::likelihood::problem::ProblemObjective;
@@ -41,8 +41,8 @@ impl Gradient {
 /// Arguments of `evaluate`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// PEtab YAML file or its folder
-    problem: PathBuf,
+    #[command(flatten)]
+    problem: ProblemArguments,
     /// Gradient of the objective on the estimation scale
     #[arg(long, value_enum, default_value = "none")]
     gradient: Gradient,
@@ -71,7 +71,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Status> {
     arguments.solver.start_threads();
     let begin = Instant::now();
-    let loaded = load(&arguments.problem)?;
+    let loaded = arguments.problem.load()?;
     let read_seconds = begin.elapsed().as_secs_f64();
     let natural = natural_parameters(&loaded.problem, arguments.parameters.as_deref())?;
     let begin = Instant::now();

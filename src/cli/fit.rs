@@ -1,9 +1,9 @@
 //! `mixode fit`: multi-start estimation, uncertainty, run directory.
 
 use super::evaluate::{compile, objective_of};
-use super::load::{Loaded, load};
+use super::load::Loaded;
 use super::progress::Progress;
-use super::{PopulationArguments, PriorConvention, SolverArguments, Status, describe, fail, series};
+use super::{PopulationArguments, PriorConvention, ProblemArguments, SolverArguments, Status, describe, fail, series};
 use crate::estimate::multistart::{MultistartOptions, multistart, multistart_refined};
 use crate::estimate::trust_region;
 use crate::estimate::uncertainty::{Uncertainty, uncertainty};
@@ -50,8 +50,8 @@ const ADVANTAGE: f64 = 5.0;
 /// Arguments of `fit`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// PEtab YAML file or its folder
-    problem: PathBuf,
+    #[command(flatten)]
+    problem: ProblemArguments,
     /// Run directory; it must not exist (default: NAME-fit-001 and so on here)
     #[arg(short = 'o', long)]
     out: Option<PathBuf>,
@@ -95,7 +95,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Status> {
     arguments.solver.start_threads();
     let begin = Instant::now();
-    let loaded = load(&arguments.problem)?;
+    let loaded = arguments.problem.load()?;
     let directory = match &arguments.out {
         Some(path) => path.clone(),
         None => report::next_run_directory(Path::new("."), &loaded.problem.name),
@@ -251,11 +251,7 @@ fn results(
         command: std::env::args().collect::<Vec<_>>().join(" "),
         seed: arguments.seed,
         threads: rayon::current_num_threads(),
-        inputs: problem
-            .files
-            .iter()
-            .map(|path| (path.display().to_string(), std::fs::read(path).map(|b| sha256(&b)).unwrap_or_default()))
-            .collect(),
+        inputs: problem.files.iter().map(|file| (file.path.display().to_string(), file.sha256.clone())).collect(),
         options: json!({"starts": arguments.starts, "seed": arguments.seed, "nominal": arguments.nominal, "max_iterations": arguments.max_iterations,
             "time": arguments.time, "importance": arguments.importance, "uncertainty": !arguments.no_uncertainty,
             "prior_convention": format!("{:?}", Convention::from(arguments.prior_convention)),
@@ -286,6 +282,7 @@ fn results(
         effect_ids: Vec::new(),
         cells: Vec::new(),
         series: Vec::new(),
+        plots: Vec::new(),
         simulations_tsv: String::new(),
         parameters_tsv: String::new(),
         health,
@@ -303,7 +300,7 @@ fn results(
     }
     results.parameters = parameter_rows(objective, best);
     population_tables(loaded, objective, best, &mut results);
-    results.series = series::all(loaded, objective, &best.natural, &best.summary);
+    (results.series, results.plots) = series::all(loaded, objective, &best.natural, &best.summary);
     let mut bytes = Vec::new();
     if petab::write_simulations(problem, &best.summary.simulations, &mut bytes).is_ok() {
         results.simulations_tsv = String::from_utf8_lossy(&bytes).into_owned();
@@ -446,12 +443,6 @@ fn population_tables(loaded: &Loaded, objective: &ProblemObjective, best: &AtBes
             status: if s.status.is_empty() { "ok".to_string() } else { s.status.clone() },
         })
         .collect();
-}
-
-/// SHA-256 in hexadecimal digits.
-fn sha256(bytes: &[u8]) -> String {
-    use sha2::Digest;
-    sha2::Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// The first interrupt asks the running evaluations to finish, the second ends the process.

@@ -2,9 +2,8 @@
 
 use super::evaluate::{natural_parameters, number, objective};
 use super::fit::Gradient;
-use super::load::load;
 use super::output::print;
-use super::{PopulationArguments, PriorConvention, SolverArguments, Status, fail};
+use super::{PopulationArguments, PriorConvention, ProblemArguments, SolverArguments, Status, fail};
 use crate::estimate::multistart::{MultistartOptions, starting_points};
 use crate::estimate::{GradientCheck, GradientCheckOptions, Verdict, gradient_check};
 use crate::likelihood::problem::ProblemObjective;
@@ -27,8 +26,8 @@ enum Point {
 /// Arguments of `gradient-check`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// PEtab YAML file or its folder
-    problem: PathBuf,
+    #[command(flatten)]
+    problem: ProblemArguments,
     /// Where
     #[arg(long, value_enum, default_value = "nominal")]
     at: Point,
@@ -63,7 +62,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Status> {
     arguments.solver.start_threads();
     let options = options(arguments)?;
-    let loaded = load(&arguments.problem)?;
+    let loaded = arguments.problem.load()?;
     let x = match arguments.at {
         Point::Nominal => Some(natural_parameters(&loaded.problem, arguments.parameters.as_deref())?),
         Point::Random => None,

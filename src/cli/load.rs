@@ -19,16 +19,16 @@ pub struct Loaded {
     pub system: OdeSystem,
 }
 
-/// Reads a problem and everything it refers to; all messages go into `diagnostics`.
-pub fn read(path: &Path, diagnostics: &mut Diagnostics) -> Option<Loaded> {
-    let problem = petab::read_what_is_there(path, diagnostics)?;
+/// Reads a problem and everything it refers to; `entry` names the problem file of an archive. All messages go into `diagnostics`.
+pub fn read(path: &Path, entry: Option<&str>, diagnostics: &mut Diagnostics) -> Option<Loaded> {
+    let problem = petab::read_what_is_there(path, entry, diagnostics)?;
     let model = sbml::read(&problem.model, diagnostics);
     finish_reading(problem, model?, diagnostics)
 }
 
 /// Like [`read`], and says besides what does not keep a problem from being used.
-pub fn check(path: &Path, diagnostics: &mut Diagnostics) -> Option<Loaded> {
-    let problem = petab::read_what_is_there(path, diagnostics)?;
+pub fn check(path: &Path, entry: Option<&str>, diagnostics: &mut Diagnostics) -> Option<Loaded> {
+    let problem = petab::read_what_is_there(path, entry, diagnostics)?;
     let model = checked_model(&problem.model, diagnostics);
     finish_reading(problem, model?, diagnostics)
 }
@@ -58,9 +58,9 @@ fn finish_reading(problem: Problem, mut model: sbml::Model, diagnostics: &mut Di
 }
 
 /// Reads a problem, prints all messages, and gives the exit status where it cannot be used.
-pub fn load(path: &Path) -> Result<Loaded, Status> {
+pub fn load(path: &Path, entry: Option<&str>) -> Result<Loaded, Status> {
     let mut diagnostics = Diagnostics::new();
-    let loaded = read(path, &mut diagnostics);
+    let loaded = read(path, entry, &mut diagnostics);
     finish(loaded, &diagnostics, Format::Full)
 }
 

@@ -4,13 +4,8 @@
 //!
 //! | code | meaning |
 //! | --- | --- |
-//! | F0001 | a model's file cannot be read |
-//! | F0002 | a compressed file or an archive is broken |
-//! | F0003 | a model is too large after unpacking |
 //! | F0004 | an archive holds no SBML model |
 //! | F0005 | an archive holds several SBML models and none is chosen |
-//! | F0006 | an archive has no entry of that name |
-//! | F0007 | a model's text has another encoding than it says |
 //! | F0008 | warning: the priors of a converted problem are of another kind |
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
@@ -62,7 +57,8 @@ impl From<Status> for ExitCode {
 }
 
 const AFTER_HELP: &str = "Exit status: 0 done, 1 the input has errors, 2 wrong usage, 3 numerical failure, 5 files, 77 not supported yet, 130 interrupted.\n\
-PROBLEM is a PEtab YAML file or the folder that holds it. SBML may be compressed (gzip), in a zip file or in a COMBINE archive.";
+PROBLEM is a PEtab YAML file, the folder that holds it, or a zip file or COMBINE archive that holds both. SBML may be compressed (gzip)\n\
+or in an archive.";
 
 /// Fits mixed-effects ODE models (SBML, PEtab) to single-cell and bulk data.
 #[derive(Parser)]
@@ -152,6 +148,24 @@ impl PopulationArguments {
             Integration::GaussNewton => Curvature::GaussNewton,
         });
         PopulationOptions { curvature, nodes: self.nodes, seed: self.node_seed }
+    }
+}
+
+/// The problem that a command takes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ProblemArguments {
+    /// PEtab YAML file, its folder, or an archive that holds it
+    #[arg(value_name = "PROBLEM")]
+    path: std::path::PathBuf,
+    /// Name of the problem file in an archive that holds several
+    #[arg(long)]
+    entry: Option<String>,
+}
+
+impl ProblemArguments {
+    /// Reads the problem, prints all messages, and gives the exit status where it cannot be used.
+    fn load(&self) -> Result<load::Loaded, Status> {
+        load::load(&self.path, self.entry.as_deref())
     }
 }
 

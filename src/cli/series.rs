@@ -3,15 +3,19 @@
 use super::load::Loaded;
 use crate::likelihood::problem::{ProblemObjective, Summary};
 use crate::likelihood::simulated::{Rows, placeholders, places};
-use crate::petab::{DataKind, Measurement, NoiseDistribution, Override, PopulationStatistic, Statistic};
-use crate::report::{Point, Series};
+use crate::petab::{self, DataKind, Measurement, NoiseDistribution, Override, PopulationStatistic, Problem, Statistic};
+use crate::report::{Plot, PlotSet, Point, Series};
 use indexmap::IndexMap;
+use rustc_hash::FxHashSet;
 
 /// Points of a model curve.
 const CURVE_POINTS: usize = 120;
 
-/// The series of a problem at natural parameter values.
-pub fn all(loaded: &Loaded, objective: &ProblemObjective, natural: &[f64], summary: &Summary) -> Vec<Series> {
+/// Model curves of one dataset in a figure of the visualization table at most.
+const CURVES: usize = 6;
+
+/// The series of a problem at natural parameter values, and the figures of its visualization table.
+pub fn all(loaded: &Loaded, objective: &ProblemObjective, natural: &[f64], summary: &Summary) -> (Vec<Series>, Vec<Plot>) {
     let problem = &loaded.problem;
     // Rows of one observable, experiment, individual and set of placeholder values make one curve.
     let mut groups: IndexMap<String, Vec<usize>> = IndexMap::new();
@@ -28,7 +32,50 @@ pub fn all(loaded: &Loaded, objective: &ProblemObjective, natural: &[f64], summa
         };
         groups.entry(format!("{} {} {kind}", m.observable, m.experiment)).or_default().push(i);
     }
-    groups.values().map(|rows| series(loaded, objective, natural, summary, rows)).collect()
+    let mut series: Vec<Series> = groups.values().map(|rows| series(loaded, objective, natural, summary, rows)).collect();
+    let mut place = vec![None; problem.measurements.len()];
+    for (k, rows) in groups.values().enumerate() {
+        rows.iter().for_each(|i| place[*i] = Some(k));
+    }
+    let plots: Vec<Plot> = problem.plots.iter().filter_map(|p| plot(problem, p, summary, &series, &place)).collect();
+    let shown: FxHashSet<usize> = problem.plots.iter().flat_map(|p| &p.datasets).flat_map(|d| &d.points).map(|p| p.0).collect();
+    for (s, rows) in series.iter_mut().zip(groups.values()) {
+        s.plotted = rows.iter().all(|i| shown.contains(i));
+    }
+    (series, plots)
+}
+
+/// A figure of the visualization table; none where no dataset in it has measurements. `place` is the series of each measurement.
+fn plot(problem: &Problem, plot: &petab::Plot, summary: &Summary, series: &[Series], place: &[Option<usize>]) -> Option<Plot> {
+    let set = |d: &petab::Dataset| {
+        let moved = |y: f64| y + d.y_offset;
+        let point = |(i, x): &(usize, f64)| Point {
+            t: x + d.x_offset,
+            measurement: moved(problem.measurements[*i].value),
+            simulation: moved(summary.simulations[*i]),
+            sigma: summary.sigmas[*i],
+        };
+        let mut shown: Vec<usize> = d.points.iter().filter_map(|(i, _)| place[*i]).collect();
+        shown.sort_unstable();
+        shown.dedup();
+        // Steady states alone have no curve; a dataset of many experiments would be a tangle of them.
+        let curves = shown.iter().map(|k| &series[*k].curve).filter(|c| c.len() > 1 && plot.over_time && shown.len() <= CURVES);
+        let curves = curves.map(|c| c.iter().map(|(t, y)| (t + d.x_offset, moved(*y))).collect()).collect();
+        let log = shown.first().is_some_and(|k| series[*k].log);
+        PlotSet { legend: d.legend.clone(), points: d.points.iter().map(point).collect(), curves, log }
+    };
+    let sets: Vec<PlotSet> = plot.datasets.iter().filter(|d| !d.points.is_empty()).map(set).collect();
+    (!sets.is_empty()).then(|| Plot {
+        title: plot.title.clone(),
+        kind: plot.kind,
+        data: plot.data,
+        x_label: plot.x_label.clone(),
+        y_label: plot.y_label.clone(),
+        x_scale: plot.x_scale,
+        y_scale: plot.y_scale,
+        names: plot.conditions.clone(),
+        sets,
+    })
 }
 
 fn individual(m: &Measurement) -> Option<usize> {
@@ -98,16 +145,11 @@ fn series(loaded: &Loaded, objective: &ProblemObjective, natural: &[f64], summar
         curve,
         log: matches!(m.kind, DataKind::Typical | DataKind::Trajectory { .. })
             && !matches!(o.distribution, NoiseDistribution::Normal | NoiseDistribution::Laplace),
+        plotted: false,
     }
 }
 
-fn curve(
-    objective: &ProblemObjective,
-    problem: &crate::petab::Problem,
-    m: &Measurement,
-    theta: &[f64],
-    rows: &[usize],
-) -> Option<Vec<(f64, f64)>> {
+fn curve(objective: &ProblemObjective, problem: &Problem, m: &Measurement, theta: &[f64], rows: &[usize]) -> Option<Vec<(f64, f64)>> {
     let model = objective.pool().model();
     let start = model.experiments[m.experiment].start;
     let end = rows.iter().map(|i| problem.measurements[*i].time).filter(|t| t.is_finite()).fold(start, f64::max);

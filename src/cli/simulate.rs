@@ -1,17 +1,17 @@
 //! `mixode simulate`: a bare SBML model to CSV, or a PEtab problem to a simulation table.
 
 use super::load::load;
-use super::model_file::is_problem;
 use super::{Status, evaluate, fail, output, time_course};
 use crate::ode::Options;
+use crate::petab::is_problem;
 use std::path::PathBuf;
 
 /// Arguments of `simulate`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// SBML file, which may be compressed or in an archive, or PEtab YAML file or folder
+    /// SBML file, which may be compressed, PEtab YAML file or its folder, or an archive that holds a model or a problem
     pub model: PathBuf,
-    /// Name of the model in an archive that holds several (SBML)
+    /// Name of the model or problem file in an archive that holds several
     #[arg(long)]
     pub entry: Option<String>,
     /// Start time (SBML)
@@ -71,9 +71,8 @@ impl Arguments {
 
 /// Runs `simulate`.
 pub fn run(arguments: &Arguments) -> Result<(), Status> {
-    let problem = is_problem(&arguments.model);
+    let problem = is_problem(&arguments.model, arguments.entry.as_deref());
     let misplaced = [
-        (problem && arguments.entry.is_some(), "--entry"),
         (problem && arguments.all, "--all"),
         (problem && arguments.plot.is_some(), "--plot"),
         (problem && arguments.timings.is_some(), "--timings"),
@@ -98,7 +97,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
 }
 
 fn simulate_problem(arguments: &Arguments) -> Result<String, Status> {
-    let loaded = load(&arguments.model)?;
+    let loaded = load(&arguments.model, arguments.entry.as_deref())?;
     let point = evaluate::natural_parameters(&loaded.problem, arguments.parameters.as_deref())?;
     let simulations = evaluate::simulate_rows(&loaded, arguments.options(), &point)?;
     let mut bytes = Vec::new();

@@ -2,9 +2,9 @@
 //!
 //! Both versions are read into one [`Problem`]: a version 1 condition pair becomes an [`Experiment`] of one or two periods.
 //!
-//! [`read`] goes through the files in order, each step in its file: `yaml` and `problem_file`, `table` (tab-separated values),
+//! [`read`] goes through the files in order, each step in its file: `files` (a folder or an archive), `yaml` and `problem_file`, `table` (tab-separated values),
 //! `parameters`, `observables`, `experiments` (conditions, experiments), `statistics` (events and composite statistics of
-//! `nlme`), `measurements` with `population` (columns of `nlme`), `random_effects`, `lint` (what concerns several tables). Nothing here knows the SBML model: whether the names in formulas exist is for the
+//! `nlme`), `measurements` with `population` (columns of `nlme`), `random_effects`, `lint` (what concerns several tables), `visualization`. Nothing here knows the SBML model: whether the names in formulas exist is for the
 //! room `model` to say. `write` puts simulations beside the data; `convert` turns version 1 into version 2.
 //!
 //! To add a column: its table's file, and the field in `problem`. To add a message: a free code in the table below, at one
@@ -13,7 +13,7 @@
 //! | code | meaning |
 //! | --- | --- |
 //! | P0002 | a file cannot be read |
-//! | P0003 | a folder has no problem file, or several |
+//! | P0003 | a folder or archive has no problem file, or several |
 //! | P0004 | the problem file is not valid YAML |
 //! | P0005 | the problem file lacks a key |
 //! | P0006 | a value in the problem file has the wrong form |
@@ -99,12 +99,14 @@
 //! | P0517 | warning: a declared placeholder is not used |
 //! | P0519 | warning: observables without measurements |
 //! | P0520 | warning: no measurements |
+//! | P0521 | warning: the visualization table shows what is not defined |
 //! | P0901 | valid, but not supported |
 //! | P0902 | a required extension is not supported |
 //!
 
 pub mod convert;
 mod experiments;
+mod files;
 mod formula;
 mod lint;
 mod measurements;
@@ -118,13 +120,16 @@ mod random_effects;
 mod read;
 mod statistics;
 pub mod table;
+mod visualization;
 mod write;
 
 pub use write::{write_parameters, write_simulations};
 mod yaml;
 
+pub use files::{InputFile, is_problem};
 pub use problem::*;
 pub use read::{read, read_what_is_there};
+pub use visualization::{DataType, Dataset, Plot, PlotScale, PlotType};
 
 use crate::diag::{Diagnostic, Span};
 

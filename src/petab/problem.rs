@@ -1,5 +1,6 @@
 //! The content of a PEtab problem: a superset of versions 1 and 2 and of the extension `nlme`.
 
+use super::files::InputFile;
 use crate::diag::{Source, Span};
 use crate::expr::Ast;
 use std::path::PathBuf;
@@ -25,14 +26,14 @@ pub struct Formula {
 /// A PEtab problem with one model.
 #[derive(Debug, Clone)]
 pub struct Problem {
-    /// Path of the YAML file as given.
+    /// Path of the YAML file as given; in an archive, behind the archive's.
     pub path: PathBuf,
     /// Format version.
     pub version: Version,
     /// Name to show: the YAML's `id`, else the file's or folder's name.
     pub name: String,
-    /// Every input file that was read, the YAML first, the model included.
-    pub files: Vec<PathBuf>,
+    /// Every input file that was read: an archive first, then the YAML, the model and the tables.
+    pub files: Vec<InputFile>,
     /// The SBML file's text.
     pub model: Source,
     /// Names of the problem for entities of the model (version 2, mapping table).
@@ -47,6 +48,8 @@ pub struct Problem {
     pub measurements: Vec<Measurement>,
     /// Extension `nlme`, where the problem uses it.
     pub nlme: Option<Nlme>,
+    /// Figures of the visualization table (version 1).
+    pub plots: Vec<super::Plot>,
     /// The tables as they stand in the files, for writing simulations beside the data and estimates in the place of nominal values.
     pub tables: OriginalTables,
 }

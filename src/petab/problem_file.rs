@@ -39,6 +39,8 @@ pub struct ProblemFile {
     pub experiments: Vec<FileName>,
     /// Mapping tables.
     pub mappings: Vec<FileName>,
+    /// Visualization tables (version 1).
+    pub visualizations: Vec<FileName>,
     /// The extension `nlme`.
     pub nlme: Option<NlmeFile>,
     /// Whether the file has all keys in the right form. If not, what is read from it may lack whole tables.
@@ -165,6 +167,7 @@ impl Reader<'_> {
         file.conditions = self.required_files(entries, "condition_files", place.clone(), "");
         file.observables = self.required_files(entries, "observable_files", place, "");
         file.mappings = self.files(entries, "mapping_files");
+        file.visualizations = self.files(entries, "visualization_files");
     }
 
     fn version_2(&mut self, entries: Entries, file: &mut ProblemFile) {

@@ -1,129 +1,46 @@
 //! From a path to a [`Problem`]: finds the problem file, reads all files, then table by table.
 
+use super::files::Files;
 use super::measurements::Context;
 use super::problem_file::{FileName, NlmeFile, ProblemFile};
 use super::table::Table;
 use super::{
     Nlme, OriginalTables, Problem, Version, experiments, lint, measurements, observables, parameters, population, problem_file,
-    random_effects, statistics, yaml,
+    random_effects, statistics, visualization, yaml,
 };
-use crate::diag::{Diagnostic, Diagnostics, Source, Span};
+use crate::diag::{Diagnostics, Source};
 use rustc_hash::FxHashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Reads the problem whose YAML file is `path` (or that lies in the folder `path`). Everything wrong is reported; `None`
 /// if there was an error.
 ///
-/// In a folder the problem is `problem.yaml`, else the only YAML file. Names of files in messages are written from the same
-/// place as `path`.
+/// In a folder the problem is `problem.yaml`, else the only YAML file; in an archive, the one that its manifest marks as master first.
+/// Names of files in messages are written from the same place as `path`.
 pub fn read(path: &Path, diagnostics: &mut Diagnostics) -> Option<Problem> {
     let mut found = Diagnostics::new();
-    let problem = read_what_is_there(path, &mut found);
+    let problem = read_what_is_there(path, None, &mut found);
     let failed = found.has_errors();
     diagnostics.append(found);
     problem.filter(|_| !failed)
 }
 
 /// Like [`read`], but gives the parts that could be read even if others have errors, so that the model can be checked in
-/// the same go. Such a problem is incomplete and only good for further checks.
-pub fn read_what_is_there(path: &Path, diagnostics: &mut Diagnostics) -> Option<Problem> {
-    let path = find(path, diagnostics)?;
-    let source = load(&path, None, diagnostics)?;
+/// the same go. Such a problem is incomplete and only good for further checks. `entry` names the problem file of an archive.
+pub fn read_what_is_there(path: &Path, entry: Option<&str>, diagnostics: &mut Diagnostics) -> Option<Problem> {
+    let mut files = Files::find(path, entry, diagnostics)?;
+    let source = files.problem_file(diagnostics)?;
     let root = yaml::parse(&source, diagnostics)?;
-    problem_file::read(&source, &root, diagnostics).and_then(|file| read_files(&path, &file, diagnostics))
-}
-
-/// The problem file: `path` itself, or the one in the folder.
-fn find(path: &Path, diagnostics: &mut Diagnostics) -> Option<PathBuf> {
-    if !path.is_dir() {
-        return Some(path.to_path_buf());
-    }
-    let usual = path.join("problem.yaml");
-    if usual.is_file() {
-        return Some(usual);
-    }
-    let is_yaml = |p: &PathBuf| p.extension().is_some_and(|e| e == "yaml" || e == "yml");
-    let entries = std::fs::read_dir(path).map(|entries| entries.flatten().map(|e| e.path()).collect()).unwrap_or_else(|_| Vec::new());
-    let mut files: Vec<PathBuf> = entries.into_iter().filter(is_yaml).collect();
-    files.sort();
-    if files.len() == 1 {
-        return files.pop();
-    }
-    let name = path.display();
-    let mut diagnostic = Diagnostic::error(
-        "P0003",
-        match files.len() {
-            0 => format!("the folder {name} has no problem file"),
-            count => format!("the folder {name} has {count} YAML files and none is called problem.yaml"),
-        },
-    );
-    if files.is_empty() {
-        diagnostic = diagnostic.help("expected problem.yaml, or one file that ends with .yaml");
-    } else {
-        let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
-        diagnostic = diagnostic.help(format!("name one of them: {}", names.join(", ")));
-    }
-    diagnostics.push(diagnostic);
-    None
-}
-
-/// Reads a file as UTF-8 without byte order mark. `named` is where the name stands.
-fn load(path: &Path, named: Option<&Span>, diagnostics: &mut Diagnostics) -> Option<Source> {
-    let name = path.display().to_string();
-    let at = |diagnostic: Diagnostic, label: &str| match named {
-        Some(span) => diagnostic.at(span, label),
-        None => diagnostic,
-    };
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            let reason = match error.kind() {
-                std::io::ErrorKind::NotFound => "there is no such file".to_string(),
-                std::io::ErrorKind::PermissionDenied => "no permission".to_string(),
-                _ if path.is_dir() => "it is a folder".to_string(),
-                _ => error.to_string(),
-            };
-            let mut diagnostic = at(Diagnostic::error("P0002", format!("cannot read {name}: {reason}")), "named here");
-            let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            if name.contains("://") {
-                diagnostic = diagnostic.help("files are not fetched from the network; download it and name the copy");
-            } else if let (Some(wanted), Ok(entries)) = (path.file_name().and_then(|n| n.to_str()), std::fs::read_dir(folder)) {
-                let mut names: Vec<String> = entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
-                names.sort();
-                diagnostic = diagnostic.suggest(wanted, names.iter().map(String::as_str));
-            }
-            diagnostics.push(diagnostic);
-            return None;
-        }
-    };
-    match String::from_utf8(bytes) {
-        Ok(text) => Some(Source::new(name, text.strip_prefix('\u{feff}').map(str::to_string).unwrap_or(text))),
-        Err(error) => {
-            let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
-            let message = format!("{name} is not UTF-8: line {line} has a byte that belongs to another encoding");
-            diagnostics.push(at(Diagnostic::error("P0110", message), "named here").help("save the file as UTF-8"));
-            None
-        }
-    }
+    problem_file::read(&source, &root, diagnostics).and_then(|file| read_files(files, &file, diagnostics))
 }
 
 /// Reads everything that the problem file names.
-fn read_files(path: &Path, file: &ProblemFile, d: &mut Diagnostics) -> Option<Problem> {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let mut files = vec![path.to_path_buf()];
-    let mut open = |name: &FileName, d: &mut Diagnostics| {
-        let path = folder.join(&name.name);
-        let source = load(&path, Some(&name.span), d);
-        if !files.contains(&path) {
-            files.push(path);
-        }
-        source
-    };
-    let model = file.model.as_ref().and_then(|name| open(name, d));
+fn read_files(mut files: Files, file: &ProblemFile, d: &mut Diagnostics) -> Option<Problem> {
+    let model = file.model.as_ref().and_then(|name| files.named(name, d));
     let mut missing = false;
     // The tables of one kind, and whether all of them could be split into cells.
     let mut tables = |kind: &'static str, names: &[FileName], d: &mut Diagnostics| -> (Vec<Table>, bool) {
-        let sources: Vec<Option<Source>> = names.iter().map(|name| open(name, d)).collect();
+        let sources: Vec<Option<Source>> = names.iter().map(|name| files.named(name, d)).collect();
         missing |= sources.iter().any(Option::is_none);
         let tables: Vec<Table> = sources.into_iter().flatten().filter_map(|source| Table::parse(kind, &source, d)).collect();
         let complete = tables.len() == names.len();
@@ -207,11 +124,20 @@ fn read_files(path: &Path, file: &ProblemFile, d: &mut Diagnostics) -> Option<Pr
         lint::unmeasured(&observables, &measured.measurements, nlme.as_ref().map_or(&[], |n| &n.statistics), d);
     }
 
+    let data = visualization::Data {
+        observables: &observables,
+        conditions: &condition_tables,
+        tables: &measurement_tables,
+        measurements: &measured.measurements,
+        rows: &measured.rows,
+    };
+    let plots = visualization::read(&file.visualizations, &mut files, &data, d);
+
     Some(Problem {
-        path: path.to_path_buf(),
         version,
-        name: file.id.clone().unwrap_or_else(|| name_of(path)),
-        files,
+        name: file.id.clone().unwrap_or_else(|| files.name()),
+        path: files.problem,
+        files: files.read,
         model: model?,
         aliases,
         parameters,
@@ -219,21 +145,11 @@ fn read_files(path: &Path, file: &ProblemFile, d: &mut Diagnostics) -> Option<Pr
         experiments: measured.experiments,
         measurements: measured.measurements,
         nlme,
+        plots,
         tables: OriginalTables {
             parameters: parameter_tables.into_iter().chain(hyper_tables).collect(),
             tables: measurement_tables,
             rows: measured.rows,
         },
     })
-}
-
-/// The file's name without its ending, or the folder's if the file is called `problem`.
-fn name_of(path: &Path) -> String {
-    let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or("problem");
-    if stem != "problem" {
-        return stem.to_string();
-    }
-    let absolute = std::path::absolute(path).ok();
-    let folder = absolute.as_deref().and_then(Path::parent).and_then(Path::file_name).and_then(|n| n.to_str());
-    folder.unwrap_or(stem).to_string()
 }

@@ -101,8 +101,11 @@ impl Table {
             for (column, (range, value)) in fields.drain(..).enumerate() {
                 let whole = &text[range.clone()];
                 let trimmed = whole.trim();
-                if trimmed.len() < whole.len() && value.is_none() && !trimmed.is_empty() {
-                    let kind = if table.columns[column].0.ends_with("Id") { &mut blank_names } else { &mut blanks };
+                let name = table.columns[column].0.as_str();
+                // Names and labels are for people.
+                let label = name.ends_with("Name") || name.ends_with("Label") || name == "legendEntry";
+                if trimmed.len() < whole.len() && value.is_none() && !trimmed.is_empty() && !label {
+                    let kind = if name.ends_with("Id") { &mut blank_names } else { &mut blanks };
                     kind.get_or_insert((0, range.clone())).0 += 1;
                 }
                 if let Some(value) = value {

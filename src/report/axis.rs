@@ -1,6 +1,10 @@
 //! Axes: from values to positions in a figure, with ticks at round numbers.
 
 use super::number::{superscript, typeset};
+use super::svg::shorten;
+
+/// Width of a character of a tick's label, on average.
+const CHARACTER: f64 = 6.2;
 
 /// An axis from `low` to `high`, drawn from position `start` to `end`.
 #[derive(Debug, Clone)]
@@ -10,6 +14,8 @@ pub struct Axis {
     log: bool,
     start: f64,
     end: f64,
+    /// Names of the values 0, 1, ..., where values are names.
+    names: Vec<String>,
 }
 
 impl Axis {
@@ -24,7 +30,7 @@ impl Axis {
             (true, true) => (low, high),
         };
         let (low, high) = if low == high || high - low < 1e-290 { (low - 0.5, high + 0.5) } else { (low, high) };
-        Axis { low, high, log: false, start, end }.padded(0.03)
+        Axis { low, high, log: false, start, end, names: Vec::new() }.padded(0.03)
     }
 
     /// A logarithmic axis over the positive finite ones of `values`, with a small margin; 0.1 to 10 where there are none.
@@ -37,12 +43,17 @@ impl Axis {
         } else {
             (low, high)
         };
-        Axis { low, high, log: true, start, end }.padded(0.03)
+        Axis { low, high, log: true, start, end, names: Vec::new() }.padded(0.03)
     }
 
     /// An axis from `low` to `high` as given.
     pub fn exact(low: f64, high: f64, log: bool, start: f64, end: f64) -> Axis {
-        Axis { low, high, log, start, end }
+        Axis { low, high, log, start, end, names: Vec::new() }
+    }
+
+    /// An axis of names, which stand at 0, 1, ... at equal distances.
+    pub fn named(names: Vec<String>, start: f64, end: f64) -> Axis {
+        Axis { low: -0.5, high: names.len().max(1) as f64 - 0.5, log: false, start, end, names }
     }
 
     fn padded(self, share: f64) -> Axis {
@@ -71,6 +82,13 @@ impl Axis {
 
     /// At most about `count` ticks: value, position and label.
     pub fn ticks(&self, count: usize) -> Vec<(f64, f64, String)> {
+        if !self.names.is_empty() {
+            // As many characters as there is room for.
+            let room = ((self.end - self.start).abs() / (CHARACTER * self.names.len() as f64)).floor().max(1.0) as usize;
+            let stride = self.names.len().div_ceil((2 * count).max(1));
+            let shown = self.names.iter().enumerate().step_by(stride.max(1));
+            return shown.filter_map(|(i, name)| Some((i as f64, self.position(i as f64)?, shorten(name, room * stride)))).collect();
+        }
         let values = if self.log { log_ticks(self.low, self.high, count) } else { linear_ticks(self.low, self.high, count) };
         values.into_iter().filter_map(|(v, label)| Some((v, self.position(v)?, label))).collect()
     }

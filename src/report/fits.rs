@@ -56,6 +56,8 @@ pub fn fits(results: &RunResults) -> Fits {
     for s in &results.series {
         match s.individual {
             Some(_) => groups.entry((&s.observable, &s.experiment)).or_default().push(s),
+            // What the problem's own figures show is not shown again.
+            None if s.plotted => {}
             None => bulk.push(s),
         }
     }

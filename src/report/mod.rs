@@ -2,7 +2,7 @@
 //!
 //! Only draws and writes; nothing is estimated or simulated here. [`write_run`] goes through the files: `summary` (page for the
 //! terminal, JSON), `tables` (tab-separated values), `page` (HTML by `page.html`), which asks `waterfall`, `trace`,
-//! `parameters`, `fits`, `residuals` and `etas` for figures; these place marks through `axis` (scales and ticks) and write them through `svg`.
+//! `parameters`, `fits`, `plots`, `residuals` and `etas` for figures; these place marks through `axis` (scales and ticks) and write them through `svg`.
 //!
 //! `time_course` draws the simulation of a bare model, as a picture of its own.
 //!
@@ -14,6 +14,7 @@ mod fits;
 pub mod number;
 mod page;
 mod parameters;
+mod plots;
 mod residuals;
 mod summary;
 pub mod svg;
@@ -27,7 +28,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::estimate::Fit;
-use crate::petab::Scale;
+use crate::petab::{DataType, PlotScale, PlotType, Scale};
 
 /// Everything a run directory shows.
 #[derive(Debug, Clone)]
@@ -48,6 +49,8 @@ pub struct RunResults {
     pub cells: Vec<CellRow>,
     /// Data and model by observable, experiment and (for trajectories) individual.
     pub series: Vec<Series>,
+    /// Figures of the problem's visualization table.
+    pub plots: Vec<Plot>,
     /// Content of `simulations.tsv`, written as it is.
     pub simulations_tsv: String,
     /// The problem's parameter table with the estimates as nominal values.
@@ -198,6 +201,44 @@ pub struct Series {
     /// Model over time: time and value.
     pub curve: Vec<(f64, f64)>,
     /// Whether values span a logarithmic axis and σ is on the logarithmic scale.
+    pub log: bool,
+    /// Whether [`RunResults::plots`] show it.
+    pub plotted: bool,
+}
+
+/// A figure of the problem's visualization table.
+#[derive(Debug, Clone)]
+pub struct Plot {
+    /// Title.
+    pub title: String,
+    /// How simulations are drawn.
+    pub kind: PlotType,
+    /// How measurements are drawn.
+    pub data: DataType,
+    /// Name of the abscissa.
+    pub x_label: String,
+    /// Name of the ordinate.
+    pub y_label: String,
+    /// Scale of the abscissa.
+    pub x_scale: PlotScale,
+    /// Scale of the ordinate.
+    pub y_scale: PlotScale,
+    /// Names of the abscissae 0, 1, ..., where they have names.
+    pub names: Vec<String>,
+    /// What shares the axes.
+    pub sets: Vec<PlotSet>,
+}
+
+/// A dataset of a [`Plot`].
+#[derive(Debug, Clone)]
+pub struct PlotSet {
+    /// Name in the legend.
+    pub legend: String,
+    /// Measurements; [`Point::t`] is the abscissa, of which only times may be infinite and which is NaN where there is none.
+    pub points: Vec<Point>,
+    /// Model between the abscissae, where these are times.
+    pub curves: Vec<Vec<(f64, f64)>>,
+    /// Whether σ is on the logarithmic scale.
     pub log: bool,
 }
 

@@ -5,7 +5,7 @@ use askama::Template;
 use super::number::{objective, seconds, typeset};
 use super::summary::{PLATEAU, SHRINKAGE_LIMIT, StartCounts, counts};
 use super::svg::allowed;
-use super::{RunResults, etas, fits, parameters, residuals, tables, trace, waterfall};
+use super::{RunResults, etas, fits, parameters, plots, residuals, tables, trace, waterfall};
 
 /// Rows of outlier cells, warnings and inputs at most.
 const ROWS: usize = 100;
@@ -300,13 +300,30 @@ fn fit_figures(results: &RunResults) -> Vec<Figure> {
     {
         last.how.push_str(&format!(" {} further groups of trajectories are left out; the table has them all.", fits.n_groups - n));
     }
+    if !results.plots.is_empty() {
+        let rest = results.plots.len().saturating_sub(plots::FIGURES);
+        let some = if rest > 0 { format!(" {rest} further figures are left out.") } else { String::new() };
+        figures.push(Figure {
+            question: "Does the model describe the data, figure by figure of the problem's visualization table?".to_owned(),
+            how: format!(
+                "Marks are measurements or their means, with the error bars that the table asks for; lines are the model, in bar charts across \
+                 the bars. ∞ is the steady state.{some}"
+            ),
+            table: "simulations.tsv",
+            class: "panels",
+            drawings: results.plots.iter().take(plots::FIGURES).map(plots::figure).collect(),
+        });
+    }
     if !fits.panels.is_empty() {
         let some = match fits.n_panels - fits.panels.len() {
             0 => String::new(),
             rest => format!("The {} panels that fit worst; {rest} more are left out, the table has them all. ", fits.panels.len()),
         };
         figures.push(Figure {
-            question: "Does the model describe each observable in each experiment?".to_owned(),
+            question: format!(
+                "Does the model describe each observable in each experiment{}?",
+                if results.plots.is_empty() { "" } else { " that no figure above shows" }
+            ),
             how: format!(
                 "{some}Dots are data, the line is the model, the band one σ of the noise to either side. About two thirds of the dots \
                  should lie in the band; ∞ is the steady state."

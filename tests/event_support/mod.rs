@@ -35,7 +35,7 @@ impl Subject {
              observable_files: [observables.tsv]\nmeasurement_files: [measurements.tsv]\n",
         );
         let mut diagnostics = Diagnostics::new();
-        let built = petab::read_what_is_there(&folder.path().join("problem.yaml"), &mut diagnostics).and_then(|problem| {
+        let built = petab::read_what_is_there(&folder.path().join("problem.yaml"), None, &mut diagnostics).and_then(|problem| {
             let model = sbml::read(&problem.model, &mut diagnostics)?;
             model::build(&model, Some(&problem), 0.0, &mut diagnostics)
         });
