@@ -224,6 +224,16 @@ impl Diagnostics {
         self.items.append(&mut other.items);
     }
 
+    /// Adds the messages that are not there yet.
+    pub fn append_new(&mut self, other: Diagnostics) {
+        let key = |d: &Diagnostic| (d.code, d.message.clone(), d.span.as_ref().map(Span::position));
+        for diagnostic in other.items {
+            if !self.items.iter().any(|known| key(known) == key(&diagnostic)) {
+                self.items.push(diagnostic);
+            }
+        }
+    }
+
     /// Adds messages on what changes no number: their errors are warnings.
     pub fn append_as_warnings(&mut self, mut other: Diagnostics) {
         for diagnostic in &mut other.items {

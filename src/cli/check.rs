@@ -38,8 +38,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
             format!(
                 "{}: {} experiments, {} measurements, {} parameters to estimate",
                 l.problem.name,
-                l.problem.experiments.len(),
-                l.problem.measurements.len(),
+                l.parts().map(|p| p.problem.experiments.len()).sum::<usize>(),
+                l.parts().map(|p| p.problem.measurements.len()).sum::<usize>(),
                 l.problem.parameters.iter().filter(|p| p.estimate).count()
             )
         })

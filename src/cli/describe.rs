@@ -30,12 +30,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
     let nominal = objective.map().nominal().to_vec();
     let reason = objective.choose_method(Request::Auto, 1.0, &nominal).reason;
     let mut gradient = Vec::new();
-    if !objective.fixed().experiments().is_empty() {
+    if objective.has_ordinary_rows() {
         gradient.push(reason.strip_prefix("gradient: ").unwrap_or(&reason));
     }
-    if ProblemObjective::needs_second_order(&loaded.problem) {
+    if loaded.parts().any(|part| ProblemObjective::needs_second_order(&part.problem)) {
         gradient.push("individuals: forward sensitivities of first and second order");
-    } else if objective.population().is_some() {
+    } else if objective.populations().next().is_some() {
         gradient.push("population: forward sensitivities");
     }
     print(&lines("gradient", &gradient.join("\n")))?;
@@ -61,12 +61,14 @@ pub fn description(loaded: &Loaded, convention: Convention) -> Vec<(String, Stri
     let Loaded { problem, system, .. } = loaded;
     let mut page = Vec::new();
     let mut add = |label: &str, text: String| page.push((label.to_string(), text));
-    add("model", model_line(loaded));
-    add("data", data(problem));
-    add("experiments", experiments(problem));
-    add("observation", observation(problem));
-    if let Some(nlme) = &problem.nlme {
-        add("cells", cells(problem, nlme));
+    for part in loaded.parts() {
+        add("model", model_line(part));
+        add("data", data(&part.problem));
+        add("experiments", experiments(&part.problem));
+        add("observation", observation(&part.problem));
+        if let Some(nlme) = &part.problem.nlme {
+            add("cells", cells(&part.problem, nlme));
+        }
     }
     add("estimate", estimate(problem));
     let priors = priors(problem, convention);

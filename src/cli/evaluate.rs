@@ -98,8 +98,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
             .collect();
         result.insert("individuals".into(), individuals.into());
     }
-    if let (Some(draws), Some(population)) = (arguments.importance, objective.population()) {
-        let i = population.importance(&natural, draws, 1).map_err(numerics)?;
+    if let Some(draws) = arguments.importance.filter(|_| objective.individuals() > 0) {
+        let i = objective.importance(&natural, draws, 1).map_err(numerics)?;
         let others: f64 = summary.terms.iter().filter(|(kind, _)| *kind != "trajectory").map(|(_, v)| v).sum();
         result.insert(
             "importance".into(),
@@ -162,23 +162,27 @@ pub fn number(value: f64) -> Value {
 
 /// Compiles a problem and makes its objective, with the default convention of priors.
 pub fn objective(loaded: &Loaded, options: Options, population: &PopulationOptions) -> Result<ProblemObjective, Status> {
-    objective_of(compile(loaded)?, loaded, options, population)
+    objective_of(&compile(loaded)?, loaded, options, population)
 }
 
-/// Compiles the model of a problem with the derivatives that its data need.
-pub fn compile(loaded: &Loaded) -> Result<Arc<CompiledModel>, Status> {
-    let compile = CompileOptions { second: ProblemObjective::needs_second_order(&loaded.problem), ..CompileOptions::default() };
-    model::compile(&loaded.system, compile).map_err(|e| fail(Status::Numerics, e))
+/// Compiles the models of a problem with the derivatives that their data need.
+pub fn compile(loaded: &Loaded) -> Result<Vec<Arc<CompiledModel>>, Status> {
+    let compiled = loaded.parts().map(|part| {
+        let compile = CompileOptions { second: ProblemObjective::needs_second_order(&part.problem), ..CompileOptions::default() };
+        model::compile(&part.system, compile).map_err(|e| fail(Status::Numerics, e))
+    });
+    compiled.collect()
 }
 
-/// The objective of a problem whose model is compiled.
+/// The objective of a problem whose models are compiled.
 pub fn objective_of(
-    model: Arc<CompiledModel>,
+    models: &[Arc<CompiledModel>],
     loaded: &Loaded,
     options: Options,
     population: &PopulationOptions,
 ) -> Result<ProblemObjective, Status> {
-    ProblemObjective::new(model, &loaded.problem, options, population).map_err(|message| fail(Status::Unsupported, message))
+    let parts: Vec<_> = models.iter().cloned().zip(loaded.parts().map(|part| &part.problem)).collect();
+    ProblemObjective::of_parts(&parts, options, population).map_err(|message| fail(Status::Unsupported, message))
 }
 
 /// Simulations of all measurements at natural parameter values.

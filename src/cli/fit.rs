@@ -103,16 +103,16 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
     if directory.exists() {
         return Err(fail(Status::Files, format_args!("{} exists already; a run directory is never overwritten", directory.display())));
     }
-    let model = compile(&loaded)?;
+    let models = compile(&loaded)?;
     let solver = solver_options(arguments, &loaded.problem);
     let objective_with = |options: &PopulationOptions| {
-        objective_of(model.clone(), &loaded, solver.clone(), options)
+        objective_of(&models, &loaded, solver.clone(), options)
             .map(|o| o.with_convention(&loaded.problem, arguments.prior_convention.into()))
     };
     let mut objective = objective_with(&arguments.population.options())?;
     let nominal = objective.map().nominal().to_vec();
     let choice = objective.choose_method(arguments.gradient.request(), ADVANTAGE, &nominal);
-    if !arguments.quiet && !objective.fixed().experiments().is_empty() {
+    if !arguments.quiet && objective.has_ordinary_rows() {
         eprintln!("{}", choice.reason);
     }
     if objective.parameters().is_empty() {
@@ -135,7 +135,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
     let minimised = if objective.priors().is_empty() { "-log L" } else { "-log posterior" };
     let progress = Progress::new(arguments.starts, minimised, arguments.quiet);
     // The Gauss-Newton determinant leads to about the same optimum, and its gradient needs no third derivatives.
-    let coarse = match objective.population().is_some_and(|p| p.individuals() > 0 && p.curvature() == Curvature::Exact) {
+    let coarse = match objective.populations().any(|p| p.individuals() > 0 && p.curvature() == Curvature::Exact) {
         true => Some(objective_with(&PopulationOptions { curvature: Some(Curvature::GaussNewton), ..arguments.population.options() })?),
         false => None,
     };
@@ -212,8 +212,8 @@ impl AtBest {
             }
         }
         let mut importance = None;
-        if let Some(population) = objective.population().filter(|p| p.individuals() > 0 && arguments.importance > 0 && !interrupted) {
-            match population.importance(&natural, arguments.importance, arguments.seed) {
+        if objective.individuals() > 0 && arguments.importance > 0 && !interrupted {
+            match objective.importance(&natural, arguments.importance, arguments.seed) {
                 Ok(i) => {
                     if i.worst_pareto_shape > 0.7 {
                         warnings.push(format!(
@@ -313,9 +313,9 @@ fn results(
 }
 
 fn objective_summary(loaded: &Loaded, objective: &ProblemObjective, best: &AtBest) -> ObjectiveSummary {
-    let individuals = objective.population().map_or(0, |p| p.individuals());
+    let individuals = objective.individuals();
     let n_parameters = objective.parameters().len();
-    let n_data = loaded.problem.measurements.len();
+    let n_data: usize = loaded.parts().map(|p| p.problem.measurements.len()).sum();
     let laplace = best.summary.terms.iter().find(|(k, _)| *k == "trajectory").map_or(0.0, |(_, v)| *v);
     // Without the priors, which are not data.
     let nll = -best.summary.llh;
@@ -394,7 +394,7 @@ fn parameter_rows(objective: &ProblemObjective, best: &AtBest) -> Vec<ParameterR
 
 /// Random effects with shrinkage, and the individuals.
 fn population_tables(loaded: &Loaded, objective: &ProblemObjective, best: &AtBest, results: &mut RunResults) {
-    let (Some(population), Some(nlme)) = (objective.population(), &loaded.problem.nlme) else { return };
+    let (Some(population), Some(nlme)) = (objective.populations().next(), &loaded.problem.nlme) else { return };
     let Ok(omega) = population.omega(&best.natural) else { return };
     let individuals = &best.summary.individuals;
     let value_of = |i: usize, id: &str| individuals[i].ebe.iter().find(|(e, _)| e == id).map(|(_, b)| *b);

@@ -17,20 +17,27 @@ pub struct Loaded {
     pub model: sbml::Model,
     /// Both together.
     pub system: OdeSystem,
+    /// The parts of further models.
+    pub others: Vec<Loaded>,
+}
+
+impl Loaded {
+    /// The parts of all models, this one first.
+    pub fn parts(&self) -> impl Iterator<Item = &Loaded> {
+        std::iter::once(self).chain(&self.others)
+    }
 }
 
 /// Reads a problem and everything it refers to; `entry` names the problem file of an archive. All messages go into `diagnostics`.
 pub fn read(path: &Path, entry: Option<&str>, diagnostics: &mut Diagnostics) -> Option<Loaded> {
     let problem = petab::read_what_is_there(path, entry, diagnostics)?;
-    let model = sbml::read(&problem.model, diagnostics);
-    finish_reading(problem, model?, diagnostics)
+    finish_reading(problem, &sbml::read, diagnostics)
 }
 
 /// Like [`read`], and says besides what does not keep a problem from being used.
 pub fn check(path: &Path, entry: Option<&str>, diagnostics: &mut Diagnostics) -> Option<Loaded> {
     let problem = petab::read_what_is_there(path, entry, diagnostics)?;
-    let model = checked_model(&problem.model, diagnostics);
-    finish_reading(problem, model?, diagnostics)
+    finish_reading(problem, &checked_model, diagnostics)
 }
 
 /// Like [`check`] for a bare SBML file.
@@ -47,14 +54,37 @@ fn checked_model(source: &Source, diagnostics: &mut Diagnostics) -> Option<sbml:
     model
 }
 
-fn finish_reading(problem: Problem, mut model: sbml::Model, diagnostics: &mut Diagnostics) -> Option<Loaded> {
-    model::apply_aliases(&mut model, &problem, diagnostics);
+/// Reads the models of a problem with `read`, and marries each with its part of the problem.
+fn finish_reading(
+    problem: Problem,
+    read: &dyn Fn(&Source, &mut Diagnostics) -> Option<sbml::Model>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Loaded> {
+    let mut models: Vec<Option<sbml::Model>> = problem.parts().map(|part| read(&part.model, diagnostics)).collect();
+    for (model, part) in models.iter_mut().zip(problem.parts()) {
+        if let Some(model) = model {
+            model::apply_aliases(model, part, diagnostics);
+        }
+    }
+    let models = models.into_iter().collect::<Option<Vec<sbml::Model>>>()?;
     // Formulas are only looked at when the tables are right, since mistakes there would show again.
     if diagnostics.has_errors() {
         return None;
     }
-    let system = model::build(&model, Some(&problem), 0.0, diagnostics)?;
-    Some(Loaded { problem, model, system })
+    let mut systems = Vec::new();
+    for (number, (model, part)) in models.iter().zip(problem.parts()).enumerate() {
+        let mut own = Diagnostics::new();
+        systems.push(model::build(model, Some(part), 0.0, &mut own));
+        if number == 0 { diagnostics.append(own) } else { diagnostics.append_new(own) }
+    }
+    let systems = systems.into_iter().collect::<Option<Vec<OdeSystem>>>()?;
+    model::report_unused_parameters(&problem, &systems.iter().collect::<Vec<_>>(), diagnostics);
+    let others = problem.others.clone();
+    let problems = std::iter::once(problem).chain(others);
+    let mut parts =
+        problems.zip(models).zip(systems).map(|((problem, model), system)| Loaded { problem, model, system, others: Vec::new() });
+    let first = parts.next()?;
+    Some(Loaded { others: parts.collect(), ..first })
 }
 
 /// Reads a problem, prints all messages, and gives the exit status where it cannot be used.

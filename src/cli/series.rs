@@ -1,7 +1,7 @@
 //! Data and model curves for the report.
 
 use super::load::Loaded;
-use crate::likelihood::problem::{ProblemObjective, Summary};
+use crate::likelihood::problem::{Part, ProblemObjective, Summary};
 use crate::likelihood::simulated::{Rows, placeholders, places};
 use crate::petab::{self, DataKind, Measurement, NoiseDistribution, Override, PopulationStatistic, Problem, Statistic};
 use crate::report::{Plot, PlotSet, Point, Series};
@@ -14,8 +14,18 @@ const CURVE_POINTS: usize = 120;
 /// Model curves of one dataset in a figure of the visualization table at most.
 const CURVES: usize = 6;
 
-/// The series of a problem at natural parameter values, and the figures of its visualization table.
+/// The series of a problem at natural parameter values, and the figures of its visualization tables.
 pub fn all(loaded: &Loaded, objective: &ProblemObjective, natural: &[f64], summary: &Summary) -> (Vec<Series>, Vec<Plot>) {
+    let (mut series, mut plots) = (Vec::new(), Vec::new());
+    for (loaded, part) in loaded.parts().zip(objective.parts()) {
+        let own = of_part(loaded, part, natural, &summary.of(part));
+        series.extend(own.0);
+        plots.extend(own.1);
+    }
+    (series, plots)
+}
+
+fn of_part(loaded: &Loaded, part: &Part, natural: &[f64], summary: &Summary) -> (Vec<Series>, Vec<Plot>) {
     let problem = &loaded.problem;
     // Rows of one observable, experiment, individual and set of placeholder values make one curve.
     let mut groups: IndexMap<String, Vec<usize>> = IndexMap::new();
@@ -32,7 +42,7 @@ pub fn all(loaded: &Loaded, objective: &ProblemObjective, natural: &[f64], summa
         };
         groups.entry(format!("{} {} {kind}", m.observable, m.experiment)).or_default().push(i);
     }
-    let mut series: Vec<Series> = groups.values().map(|rows| series(loaded, objective, natural, summary, rows)).collect();
+    let mut series: Vec<Series> = groups.values().map(|rows| series(loaded, part, natural, summary, rows)).collect();
     let mut place = vec![None; problem.measurements.len()];
     for (k, rows) in groups.values().enumerate() {
         rows.iter().for_each(|i| place[*i] = Some(k));
@@ -108,7 +118,7 @@ fn statistic_name(s: &PopulationStatistic) -> &'static str {
     }
 }
 
-fn series(loaded: &Loaded, objective: &ProblemObjective, natural: &[f64], summary: &Summary, rows: &[usize]) -> Series {
+fn series(loaded: &Loaded, part: &Part, natural: &[f64], summary: &Summary, rows: &[usize]) -> Series {
     let problem = &loaded.problem;
     let m = &problem.measurements[rows[0]];
     let o = &problem.observables[m.observable];
@@ -133,7 +143,7 @@ fn series(loaded: &Loaded, objective: &ProblemObjective, natural: &[f64], summar
     };
     // Population statistics are only known at the times of the data.
     let curve = match &m.kind {
-        DataKind::Typical | DataKind::Trajectory { .. } => curve(objective, problem, m, &theta, rows).unwrap_or_default(),
+        DataKind::Typical | DataKind::Trajectory { .. } => curve(part, problem, m, &theta, rows).unwrap_or_default(),
         _ => rows.iter().map(at).map(|p| (p.t, p.simulation)).collect(),
     };
     Series {
@@ -149,8 +159,8 @@ fn series(loaded: &Loaded, objective: &ProblemObjective, natural: &[f64], summar
     }
 }
 
-fn curve(objective: &ProblemObjective, problem: &Problem, m: &Measurement, theta: &[f64], rows: &[usize]) -> Option<Vec<(f64, f64)>> {
-    let model = objective.pool().model();
+fn curve(part: &Part, problem: &Problem, m: &Measurement, theta: &[f64], rows: &[usize]) -> Option<Vec<(f64, f64)>> {
+    let model = part.pool().model();
     let start = model.experiments[m.experiment].start;
     let end = rows.iter().map(|i| problem.measurements[*i].time).filter(|t| t.is_finite()).fold(start, f64::max);
     if end <= start {
@@ -165,7 +175,6 @@ fn curve(objective: &ProblemObjective, problem: &Problem, m: &Measurement, theta
         reaching: Vec::new(),
         reaching_states: Vec::new(),
     };
-    let curves =
-        objective.pool().with(|w| w.curves(&rows, theta, &times, &[(m.observable, placeholders(&places(model), m))])).ok()?.ok()?;
+    let curves = part.pool().with(|w| w.curves(&rows, theta, &times, &[(m.observable, placeholders(&places(model), m))])).ok()?.ok()?;
     Some(times.into_iter().zip(curves[0].iter().map(|(y, _)| *y)).collect())
 }

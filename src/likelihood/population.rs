@@ -148,6 +148,21 @@ pub struct ImportanceSummary {
     pub least_sample_size: f64,
 }
 
+impl ImportanceSummary {
+    /// That of no individual.
+    pub fn none() -> Self {
+        ImportanceSummary { value: 0.0, standard_error: 0.0, worst_pareto_shape: f64::NEG_INFINITY, least_sample_size: f64::INFINITY }
+    }
+
+    /// Adds that of other individuals.
+    pub fn add(&mut self, other: &ImportanceSummary) {
+        self.value += other.value;
+        self.standard_error = self.standard_error.hypot(other.standard_error);
+        self.worst_pareto_shape = self.worst_pareto_shape.max(other.worst_pareto_shape);
+        self.least_sample_size = self.least_sample_size.min(other.least_sample_size);
+    }
+}
+
 /// One individual at the point of a summary.
 #[derive(Debug, Clone)]
 pub struct IndividualSummary {
@@ -459,14 +474,15 @@ impl Population {
                 self.with_individual(data, natural, |c| importance_sampling(c, &phi, targets, &block, &term, proposal))
             })
             .collect();
-        let mut summary =
-            ImportanceSummary { value: 0.0, standard_error: 0.0, worst_pareto_shape: f64::NEG_INFINITY, least_sample_size: f64::INFINITY };
+        let mut summary = ImportanceSummary::none();
         for (data, part) in self.individuals.iter().zip(parts) {
             let i = part?;
-            summary.value += data.weight * i.value;
-            summary.standard_error = summary.standard_error.hypot(data.weight * i.standard_error);
-            summary.worst_pareto_shape = summary.worst_pareto_shape.max(i.pareto_shape);
-            summary.least_sample_size = summary.least_sample_size.min(i.effective_sample_size);
+            summary.add(&ImportanceSummary {
+                value: data.weight * i.value,
+                standard_error: data.weight * i.standard_error,
+                worst_pareto_shape: i.pareto_shape,
+                least_sample_size: i.effective_sample_size,
+            });
         }
         Ok(summary)
     }

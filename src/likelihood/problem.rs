@@ -1,24 +1,54 @@
-//! The objective of a whole problem: rows of the typical individual plus the population's terms.
+//! The objective of a whole problem: for each model rows of the typical individual plus the population's terms, and the priors.
 
-use super::adjoint::{Choice, Request};
+use super::adjoint::{Choice, Method, Request};
 use super::fixed::FixedEffects;
 use super::parameters::ParameterMap;
-use super::population::{self, IndividualSummary, Population, PopulationOptions};
+use super::population::{self, ImportanceSummary, IndividualSummary, Population, PopulationOptions};
 use super::prior::{Convention, Priors};
 use super::simulated::Pool;
 use super::{Estimated, Evaluation, EvaluationError, Objective, Order};
 use crate::model::CompiledModel;
 use crate::ode::{Counts, Options};
 use crate::petab::{DataKind, Problem};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Negative log-posterior of a problem: that of all rows and of the priors.
 pub struct ProblemObjective {
-    pool: Arc<Pool>,
     map: ParameterMap,
+    parts: Vec<Part>,
+    priors: Priors,
+}
+
+/// The part of one model.
+pub struct Part {
+    pool: Arc<Pool>,
     fixed: FixedEffects,
     population: Option<Population>,
-    priors: Priors,
+    /// Its measurements among those of all parts.
+    measurements: Range<usize>,
+}
+
+impl Part {
+    /// The ordinary rows.
+    pub fn fixed(&self) -> &FixedEffects {
+        &self.fixed
+    }
+
+    /// The population.
+    pub fn population(&self) -> Option<&Population> {
+        self.population.as_ref()
+    }
+
+    /// The simulators, for curves.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Its measurements among those of all parts.
+    pub fn measurements(&self) -> Range<usize> {
+        self.measurements.clone()
+    }
 }
 
 /// The objective at one point, taken apart.
@@ -43,16 +73,26 @@ pub struct Summary {
 }
 
 impl ProblemObjective {
-    /// The objective of `problem`, with the default convention of priors; the error says what is not supported yet.
+    /// The objective of a problem of one model, with the default convention of priors; the error says what is not supported yet.
     pub fn new(model: Arc<CompiledModel>, problem: &Problem, options: Options, population: &PopulationOptions) -> Result<Self, String> {
-        let pool = Arc::new(Pool::new(model, options));
-        let fixed = FixedEffects::new(pool.clone(), problem);
-        let population = match &problem.nlme {
-            Some(nlme) => Some(Population::new(pool.clone(), problem, nlme, population)?),
-            None => None,
-        };
-        let priors = Priors::new(problem, Convention::default());
-        Ok(ProblemObjective { pool, map: ParameterMap::new(problem), fixed, population, priors })
+        Self::of_parts(&[(model, problem)], options, population)
+    }
+
+    /// The objective of a problem of several models, each with its part of the problem.
+    pub fn of_parts(models: &[(Arc<CompiledModel>, &Problem)], options: Options, population: &PopulationOptions) -> Result<Self, String> {
+        let (_, first) = models.first().ok_or("a problem has no model")?;
+        let mut parts: Vec<Part> = Vec::new();
+        for (model, problem) in models {
+            let pool = Arc::new(Pool::new(model.clone(), options.clone()));
+            let fixed = FixedEffects::new(pool.clone(), problem);
+            let population = match &problem.nlme {
+                Some(nlme) => Some(Population::new(pool.clone(), problem, nlme, population)?),
+                None => None,
+            };
+            let start = parts.last().map_or(0, |p| p.measurements.end);
+            parts.push(Part { pool, fixed, population, measurements: start..start + problem.measurements.len() });
+        }
+        Ok(ProblemObjective { map: ParameterMap::new(first), parts, priors: Priors::new(first, Convention::default()) })
     }
 
     /// The same with another convention of the priors of version 1.
@@ -70,20 +110,31 @@ impl ProblemObjective {
         &self.map
     }
 
-    /// The part of the ordinary rows.
-    pub fn fixed(&self) -> &FixedEffects {
-        &self.fixed
+    /// The parts of the models.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// Whether there are ordinary rows.
+    pub fn has_ordinary_rows(&self) -> bool {
+        self.parts.iter().any(|p| !p.fixed.experiments().is_empty())
+    }
+
+    /// The populations of the parts. All have the same random effects.
+    pub fn populations(&self) -> impl Iterator<Item = &Population> {
+        self.parts.iter().filter_map(|p| p.population.as_ref())
+    }
+
+    /// Number of individuals with random effects.
+    pub fn individuals(&self) -> usize {
+        self.populations().map(Population::individuals).sum()
     }
 
     /// Chooses how gradients of the ordinary rows are computed, see [`FixedEffects::choose_method`]. The rows of a population
-    /// always have forward sensitivities.
+    /// always have forward sensitivities. Of several models the choices are made one by one, and that of the first is given.
     pub fn choose_method(&mut self, request: Request, advantage: f64, natural: &[f64]) -> Choice {
-        self.fixed.choose_method(request, advantage, natural)
-    }
-
-    /// The part of the population.
-    pub fn population(&self) -> Option<&Population> {
-        self.population.as_ref()
+        let choices: Vec<Choice> = self.parts.iter_mut().map(|p| p.fixed.choose_method(request, advantage, natural)).collect();
+        choices.into_iter().next().unwrap_or(Choice { method: Method::Forward, reason: String::new() })
     }
 
     /// The priors.
@@ -91,51 +142,104 @@ impl ProblemObjective {
         &self.priors
     }
 
-    /// The simulators, for curves.
-    pub fn pool(&self) -> &Pool {
-        &self.pool
-    }
-
     /// Work done so far.
     pub fn counts(&self) -> Counts {
-        self.pool.counts()
+        let mut total = Counts::default();
+        self.parts.iter().for_each(|p| total.add(&p.pool.counts()));
+        total
+    }
+
+    /// Negative log marginal likelihood of all individuals by importance sampling, see [`Population::importance`].
+    pub fn importance(&self, natural: &[f64], draws: usize, seed: u64) -> Result<ImportanceSummary, EvaluationError> {
+        let mut total = ImportanceSummary::none();
+        for population in self.populations() {
+            total.add(&population.importance(natural, draws, seed)?);
+        }
+        Ok(total)
     }
 
     /// The objective at natural parameter values (all rows of the parameter table), taken apart.
     pub fn summary(&self, natural: &[f64]) -> Result<Summary, EvaluationError> {
-        let fitted = self.fixed.fitted(natural)?;
-        let mut summary = Summary { chi2: fitted.chi2, simulations: fitted.simulations, sigmas: fitted.sigmas, ..Summary::default() };
-        if self.population.is_none() || !self.fixed.experiments().is_empty() {
-            summary.terms.push(("typical", -fitted.llh));
+        let mut whole = Summary::default();
+        for part in &self.parts {
+            let fitted = part.fixed.fitted(natural)?;
+            let mut summary = Summary { chi2: fitted.chi2, simulations: fitted.simulations, sigmas: fitted.sigmas, ..Summary::default() };
+            if part.population.is_none() || !part.fixed.experiments().is_empty() {
+                summary.terms.push(("typical", -fitted.llh));
+            }
+            if let Some(population) = &part.population {
+                population.summarise(natural, &mut summary)?;
+            }
+            whole.append(summary);
         }
-        if let Some(population) = &self.population {
-            population.summarise(natural, &mut summary)?;
+        let nllh: f64 = whole.terms.iter().map(|(_, v)| v).sum();
+        whole.llh = -nllh;
+        whole.log_prior = self.priors.log_densities(natural);
+        whole.nllh = nllh - whole.log_prior.iter().map(|(_, v)| v).sum::<f64>();
+        Ok(whole)
+    }
+}
+
+impl Summary {
+    /// The simulations of one model's part, with all terms and individuals.
+    pub fn of(&self, part: &Part) -> Summary {
+        let (simulations, sigmas) = (self.simulations[part.measurements()].to_vec(), self.sigmas[part.measurements()].to_vec());
+        Summary {
+            simulations,
+            sigmas,
+            terms: self.terms.clone(),
+            log_prior: self.log_prior.clone(),
+            individuals: self.individuals.clone(),
+            ..*self
         }
-        let nllh: f64 = summary.terms.iter().map(|(_, v)| v).sum();
-        summary.llh = -nllh;
-        summary.log_prior = self.priors.log_densities(natural);
-        summary.nllh = nllh - summary.log_prior.iter().map(|(_, v)| v).sum::<f64>();
-        Ok(summary)
+    }
+
+    /// Puts the terms, individuals and simulations of another model behind those that are there.
+    fn append(&mut self, other: Summary) {
+        self.chi2 += other.chi2;
+        for (kind, value) in other.terms {
+            match self.terms.iter_mut().find(|(known, _)| *known == kind) {
+                Some((_, total)) => *total += value,
+                None => self.terms.push((kind, value)),
+            }
+        }
+        self.individuals.extend(other.individuals);
+        self.simulations.extend(other.simulations);
+        self.sigmas.extend(other.sigmas);
     }
 }
 
 impl Objective for ProblemObjective {
-    type Memory = population::Memory;
+    /// One memory for each part.
+    type Memory = Vec<population::Memory>;
 
     fn parameters(&self) -> &[Estimated] {
         self.map.estimated()
     }
 
     fn memory(&self) -> Self::Memory {
-        self.population.as_ref().map(Population::memory).unwrap_or_default()
+        self.parts.iter().map(|p| p.population.as_ref().map(Population::memory).unwrap_or_default()).collect()
     }
 
     fn evaluate(&self, x: &[f64], order: Order, memory: &mut Self::Memory) -> Result<Evaluation, EvaluationError> {
-        let mut evaluation = self.fixed.evaluate(x, order, &mut ())?;
-        self.priors.add(&self.map.natural(x), &mut evaluation)?;
-        if let Some(population) = &self.population {
-            population.add(&self.map, x, order, memory, &mut evaluation)?;
+        let mut whole: Option<Evaluation> = None;
+        memory.resize_with(self.parts.len(), population::Memory::default);
+        for (part, memory) in self.parts.iter().zip(memory) {
+            let mut evaluation = part.fixed.evaluate(x, order, &mut ())?;
+            if let Some(population) = &part.population {
+                population.add(&self.map, x, order, memory, &mut evaluation)?;
+            }
+            match &mut whole {
+                None => whole = Some(evaluation),
+                Some(whole) => {
+                    whole.value += evaluation.value;
+                    whole.gradient += evaluation.gradient;
+                    whole.fisher = whole.fisher.take().zip(evaluation.fisher).map(|(a, b)| a + b);
+                }
+            }
         }
+        let mut evaluation = whole.ok_or_else(|| EvaluationError::Inner("a problem has no model".into()))?;
+        self.priors.add(&self.map.natural(x), &mut evaluation)?;
         Ok(evaluation)
     }
 }

@@ -221,6 +221,7 @@ impl<'a> Builder<'a> {
             outputs: Vec::new(),
             observables,
             entities,
+            unused: Vec::new(),
             species,
         };
         self.add_states(&mut system, rates);

@@ -24,7 +24,7 @@ impl Builder<'_> {
         // What could not be read has no value and no effect, which needs no further words.
         if !self.diagnostics.has_errors() {
             self.report_missing_values(system);
-            self.report_unused_parameters(system);
+            system.unused = self.unused_parameters(system);
         }
     }
 

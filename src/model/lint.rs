@@ -6,7 +6,7 @@ use super::compiled::Target;
 use super::finish::{driving, used_symbols};
 use super::setup::Setting;
 use super::system::OdeSystem;
-use crate::diag::{Diagnostic, Span};
+use crate::diag::{Diagnostic, Diagnostics, Span};
 use crate::expr::{Ast, AstKind, ExprId, SymbolId};
 use crate::petab::{CovarianceValue, DataKind, Override, Problem};
 use rustc_hash::FxHashSet;
@@ -66,10 +66,9 @@ impl Builder<'_> {
         ))
     }
 
-    /// Warns of rows of the parameter table on which nothing depends: estimated ones, and those that are not in the model either.
-    /// libpetab refuses the latter; here they are harmless: an estimated one stays in the vector of parameters with gradient 0.
-    pub(super) fn report_unused_parameters(&mut self, system: &OdeSystem) {
-        let Some(problem) = self.problem.filter(|p| !p.measurements.is_empty()) else { return };
+    /// Rows of the parameter table on which nothing depends: estimated ones, and those that are not in the model either.
+    pub(super) fn unused_parameters(&self, system: &OdeSystem) -> Vec<usize> {
+        let Some(problem) = self.problem else { return Vec::new() };
         let mut used = used_symbols(system);
         let graph = &system.graph;
         let mut roots: Vec<ExprId> = Vec::new();
@@ -100,24 +99,10 @@ impl Builder<'_> {
             let values: Vec<ExprId> = found.iter().flat_map(|j| system.setups.iter().map(|s| s.parameters[*j])).collect();
             used.extend(graph.symbols_of(&values));
         }
-        let unused: Vec<_> = (problem.parameters.iter().zip(&system.parameters))
-            .filter(|(p, held)| !used.contains(&held.symbol) && (p.estimate || !self.kinds.contains_key(p.id.as_str())))
-            .map(|(p, _)| p)
-            .collect();
-        let Some(first) = unused.first() else { return };
-        let message = match unused.len() {
-            1 => format!("no measurement depends on the parameter `{}`", first.id),
-            count => format!("no measurement depends on {count} parameters of the parameter table"),
-        };
-        let others: Vec<String> = unused.iter().skip(1).take(8).map(|p| format!("`{}`", p.id)).collect();
-        let more = if unused.len() > 9 { ", ..." } else { "" };
-        let label =
-            if others.is_empty() { "without effect".to_string() } else { format!("without effect, like {}{more}", others.join(", ")) };
-        let mut diagnostic = Diagnostic::warning("M0803", message).at(&first.span, label);
-        if unused.iter().any(|p| p.estimate) {
-            diagnostic = diagnostic.help("the data say nothing of it; other tools may refuse such a problem");
-        }
-        self.diagnostics.push(diagnostic);
+        (problem.parameters.iter().zip(&system.parameters).enumerate())
+            .filter(|(_, (p, held))| !used.contains(&held.symbol) && (p.estimate || !self.kinds.contains_key(p.id.as_str())))
+            .map(|(j, _)| j)
+            .collect()
     }
 
     /// Reports what the equations need and what has no value in some experiment.
@@ -177,6 +162,29 @@ impl Builder<'_> {
             .or_else(|| model.reactions.iter().find(|r| r.id == id).map(|r| &r.span))
             .cloned()
     }
+}
+
+/// Warns of rows of the parameter table that are without effect in every model. libpetab refuses those that are in no model either; here
+/// they are harmless: an estimated one stays in the vector of parameters with gradient 0.
+pub fn report_unused_parameters(problem: &Problem, systems: &[&OdeSystem], d: &mut Diagnostics) {
+    if problem.parts().all(|p| p.measurements.is_empty()) {
+        return;
+    }
+    let everywhere = |j: &usize| systems.iter().all(|s| s.unused.contains(j));
+    let unused: Vec<_> = (0..problem.parameters.len()).filter(everywhere).map(|j| &problem.parameters[j]).collect();
+    let Some(first) = unused.first() else { return };
+    let message = match unused.len() {
+        1 => format!("no measurement depends on the parameter `{}`", first.id),
+        count => format!("no measurement depends on {count} parameters of the parameter table"),
+    };
+    let others: Vec<String> = unused.iter().skip(1).take(8).map(|p| format!("`{}`", p.id)).collect();
+    let more = if unused.len() > 9 { ", ..." } else { "" };
+    let label = if others.is_empty() { "without effect".to_string() } else { format!("without effect, like {}{more}", others.join(", ")) };
+    let mut diagnostic = Diagnostic::warning("M0803", message).at(&first.span, label);
+    if unused.iter().any(|p| p.estimate) {
+        diagnostic = diagnostic.help("the data say nothing of it; other tools may refuse such a problem");
+    }
+    d.push(diagnostic);
 }
 
 /// Names in the formulas of the tables and in the overrides of measurements.

@@ -47,4 +47,5 @@ pub mod system;
 pub use aliases::apply_aliases;
 pub use build::build;
 pub use compiled::{CompileOptions, CompiledModel, compile};
+pub use lint::report_unused_parameters;
 pub use system::{OdeSystem, Unit};

@@ -216,6 +216,8 @@ pub struct OdeSystem {
     pub experiments: Vec<Experiment>,
     /// Every entity of the SBML model (species, compartments, parameters, reactions, species references) as a function of (t, x, p).
     pub entities: IndexMap<String, ExprId>,
+    /// Rows of the parameter table that are without effect.
+    pub unused: Vec<usize>,
     /// Units of the species.
     pub species: IndexMap<String, SpeciesUnit>,
 }

@@ -63,14 +63,16 @@ pub struct Converted {
 pub fn to_version_2(problem: &Problem, facts: &ModelFacts, model_file: &str, d: &mut Diagnostics) -> Option<Converted> {
     let mut converter =
         Converter { problem, facts, rows: problem.parameters.iter().map(|p| p.id.as_str()).collect(), failed: false, first_prior: None, d };
-    if problem.version == Version::V2 || problem.nlme.is_some() {
+    if problem.version == Version::V2 || problem.nlme.is_some() || !problem.others.is_empty() {
         let what = if problem.nlme.is_some() {
             "the conversion of a problem with the extension `nlme`"
-        } else {
+        } else if problem.version == Version::V2 {
             "the conversion of a version 2 problem"
+        } else {
+            "the conversion of a problem of several sub-problems"
         };
         let place = problem.parameters.first().map_or_else(|| problem.model.span(0..0), |p| p.span.clone());
-        converter.refuse(&place, what, "only plain version 1 problems are converted, to version 2");
+        converter.refuse(&place, what, "only plain version 1 problems of one model are converted, to version 2");
         return None;
     }
     let (conditions, experiments, names) = converter.experiments();
@@ -297,7 +299,7 @@ impl<'a> Converter<'a> {
         const READ_OTHERWISE: [&str; 2] = ["experimentId", "modelId"];
         let tables = &self.problem.tables;
         let mut others: IndexSet<&str> = IndexSet::new();
-        for table in &tables.tables {
+        for table in tables.tables.iter() {
             others.extend(table.columns().map(|c| c.0).filter(|c| !c.is_empty() && !OWN.contains(c) && !READ_OTHERWISE.contains(c)));
         }
         let columns = ["observableId", "experimentId", "time", "measurement", "observableParameters", "noiseParameters"];

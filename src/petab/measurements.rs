@@ -28,8 +28,8 @@ pub struct Context<'a> {
     pub is_parameter: &'a dyn Fn(&str) -> bool,
     /// Ids to suggest for a misspelt parameter.
     pub parameter_ids: &'a [&'a str],
-    /// Id of the model (version 2).
-    pub model_id: Option<&'a str>,
+    /// Ids of the models (version 2).
+    pub model_ids: &'a [&'a str],
     /// Ids of the events of `nlme`; `None` if the problem does not use the extension.
     pub nlme: Option<&'a super::population::Known<'a>>,
 }
@@ -40,6 +40,8 @@ pub struct Measured {
     pub measurements: Vec<Measurement>,
     /// For each measurement its table and row.
     pub rows: Vec<(u32, u32)>,
+    /// For each measurement the model it is of.
+    pub models: Vec<usize>,
     /// The experiments that are named, in order of first use.
     pub experiments: Vec<Experiment>,
     /// The individuals in order of first appearance.
@@ -95,7 +97,13 @@ fn columns(table: &Table, version: Version, d: &mut Diagnostics) -> Option<Colum
 pub fn read(tables: &[Table], context: &Context, d: &mut Diagnostics) -> Measured {
     let observables: FxHashMap<&str, usize> = context.observables.iter().enumerate().map(|(i, o)| (o.id.as_str(), i)).collect();
     let mut resolver = Resolver::new(context.conditions, context.planned, context.complete.1);
-    let mut out = Measured { measurements: Vec::new(), rows: Vec::new(), experiments: Vec::new(), individuals: Individuals::default() };
+    let mut out = Measured {
+        measurements: Vec::new(),
+        rows: Vec::new(),
+        models: Vec::new(),
+        experiments: Vec::new(),
+        individuals: Individuals::default(),
+    };
     let mut repeated = Repeated::default();
     let mut skipped: Vec<Span> = Vec::new();
     for (number, table) in tables.iter().enumerate() {
@@ -134,7 +142,7 @@ pub fn read(tables: &[Table], context: &Context, d: &mut Diagnostics) -> Measure
                 }
                 (None, None) => None,
             };
-            check_model(&optional(columns.model), context.model_id, &mut repeated);
+            let model = model_of(&optional(columns.model), &cell(columns.observable), context.model_ids, &mut repeated);
             let mut time = cell(columns.time).number(d);
             if time == Some(f64::NEG_INFINITY) {
                 cell(columns.time).not_a_number("a finite time, or `inf` for a steady state", d);
@@ -160,7 +168,7 @@ pub fn read(tables: &[Table], context: &Context, d: &mut Diagnostics) -> Measure
             };
             let (observable_parameters, noise_parameters) =
                 (overrides(columns.observable_parameters, false), overrides(columns.noise_parameters, true));
-            let (Some(observable), Some(experiment), Some(time)) = (observable, experiment, time) else { continue };
+            let (Some(observable), Some(experiment), Some(time), Some(model)) = (observable, experiment, time, model) else { continue };
             let start = resolver.experiments[experiment].periods.iter().map(|p| p.time).find(|t| t.is_finite());
             if let Some(start) = start.filter(|start| time < *start) {
                 before_start(&cell(columns.time), start, &resolver.experiments[experiment].id, &mut repeated);
@@ -181,6 +189,7 @@ pub fn read(tables: &[Table], context: &Context, d: &mut Diagnostics) -> Measure
             if nlme.read(row, &mut measurement, &mut out.individuals, &mut repeated, context, d).is_some() {
                 out.measurements.push(measurement);
                 out.rows.push((number as u32, row as u32));
+                out.models.push(model);
             }
         }
     }
@@ -231,13 +240,32 @@ fn undefined_observable(id: &str, span: &Span, observables: &[Observable]) -> Di
     diagnostic
 }
 
-fn check_model(cell: &Cell, model: Option<&str>, repeated: &mut Repeated) {
-    if !cell.is_missing() && model != Some(cell.text()) {
+/// The model of a row. With one model it need not be named; `row` is a cell to point at where there is no such column.
+fn model_of(cell: &Cell, row: &Cell, models: &[&str], repeated: &mut Repeated) -> Option<usize> {
+    if cell.is_missing() {
+        if models.len() > 1 {
+            repeated.push("model missing", || {
+                let place = if cell.column_name().is_empty() { row } else { cell };
+                Diagnostic::error("P0217", "a measurement names no model, but the problem has several")
+                    .at(&place.span(), format!("expected one of {} in the column `modelId`", table::listing(models.iter().copied())))
+            });
+            return None;
+        }
+        return Some(0);
+    }
+    let found = models.iter().position(|m| *m == cell.text());
+    if found.is_none() {
         repeated.push(format!("model {}", cell.text()), || {
+            let label = match models {
+                [model] => format!("the problem's model is `{model}`"),
+                _ => format!("models: {}", table::listing(models.iter().copied())),
+            };
             Diagnostic::error("P0214", format!("measurement refers to an undefined model `{}`", cell.text()))
-                .at(&cell.span(), format!("the problem's model is `{}`", model.unwrap_or_default()))
+                .at(&cell.span(), label)
+                .suggest(cell.text(), models.iter().copied())
         });
     }
+    found
 }
 
 fn before_start(cell: &Cell, start: f64, experiment: &str, repeated: &mut Repeated) {

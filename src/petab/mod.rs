@@ -55,6 +55,7 @@
 //! | P0214 | undefined model |
 //! | P0215 | values that are not positive under logarithmic noise |
 //! | P0216 | an experiment names a condition twice at one time |
+//! | P0217 | a measurement of a problem with several models names none |
 //! | P0302 | a formula cannot be read |
 //! | P0303 | placeholders of version 1 are not numbered without gaps |
 //! | P0306 | a change of the first period uses what has no value yet |
@@ -110,6 +111,7 @@ mod files;
 mod formula;
 mod lint;
 mod measurements;
+mod models;
 mod observables;
 mod parameters;
 mod population;

@@ -4,6 +4,7 @@ use super::files::InputFile;
 use crate::diag::{Source, Span};
 use crate::expr::Ast;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Version of the PEtab format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub struct Formula {
     pub span: Span,
 }
 
-/// A PEtab problem with one model.
+/// A PEtab problem with one model; of a problem with several, the first model's part.
 #[derive(Debug, Clone)]
 pub struct Problem {
     /// Path of the YAML file as given; in an archive, behind the archive's.
@@ -50,8 +51,17 @@ pub struct Problem {
     pub nlme: Option<Nlme>,
     /// Figures of the visualization table (version 1).
     pub plots: Vec<super::Plot>,
+    /// The parts of further models. They have the same parameters, and no further parts.
+    pub others: Vec<Problem>,
     /// The tables as they stand in the files, for writing simulations beside the data and estimates in the place of nominal values.
     pub tables: OriginalTables,
+}
+
+impl Problem {
+    /// The parts of all models, this one first.
+    pub fn parts(&self) -> impl Iterator<Item = &Problem> {
+        std::iter::once(self).chain(&self.others)
+    }
 }
 
 /// A name of the problem for an entity of the model.
@@ -69,9 +79,9 @@ pub struct Alias {
 #[derive(Debug, Clone, Default)]
 pub struct OriginalTables {
     /// The parameter tables, those of hyperparameters last, for writing estimates into them.
-    pub parameters: Vec<super::table::Table>,
-    /// The tables in the YAML's order.
-    pub tables: Vec<super::table::Table>,
+    pub parameters: Arc<[super::table::Table]>,
+    /// The measurement tables in the YAML's order, of all models.
+    pub tables: Arc<[super::table::Table]>,
     /// For each entry of [`Problem::measurements`] the table and the row in it.
     pub rows: Vec<(u32, u32)>,
 }

@@ -25,10 +25,19 @@ pub struct ProblemFile {
     pub id: Option<String>,
     /// Parameter tables.
     pub parameters: Vec<FileName>,
-    /// The SBML file.
-    pub model: Option<FileName>,
-    /// The model's id (version 2).
-    pub model_id: Option<String>,
+    /// Sub-problems, which share the parameters: any number in version 1, one in version 2.
+    pub parts: Vec<PartFiles>,
+    /// The extension `nlme`.
+    pub nlme: Option<NlmeFile>,
+    /// Whether the file has all keys in the right form. If not, what is read from it may lack whole tables.
+    pub complete: bool,
+}
+
+/// The files of a sub-problem.
+#[derive(Debug, Clone, Default)]
+pub struct PartFiles {
+    /// Models with their ids: one in version 1, without id.
+    pub models: Vec<(String, FileName)>,
     /// Observable tables.
     pub observables: Vec<FileName>,
     /// Measurement tables.
@@ -41,10 +50,6 @@ pub struct ProblemFile {
     pub mappings: Vec<FileName>,
     /// Visualization tables (version 1).
     pub visualizations: Vec<FileName>,
-    /// The extension `nlme`.
-    pub nlme: Option<NlmeFile>,
-    /// Whether the file has all keys in the right form. If not, what is read from it may lack whole tables.
-    pub complete: bool,
 }
 
 /// The block of the extension `nlme`.
@@ -152,22 +157,25 @@ impl Reader<'_> {
             self.wrong(problems, "problems", "a list");
             return;
         };
-        if let Some(second) = problems.get(1) {
-            self.unsupported(&second.range, "a problem of several sub-problems", "write one problem file for each");
+        for problem in problems {
+            let Some(entries) = self.map(problem, "`problems`") else { continue };
+            let place = self.source.span(problem.range.clone());
+            let mut models = self.required_files(entries, "sbml_files", place.clone(), "");
+            if let Some(second) = models.get(1) {
+                let help = "nothing in version 1 says which measurement belongs to which model; make a sub-problem for each";
+                self.unsupported(&second.span.range, "a sub-problem with several models", help);
+            }
+            models.truncate(1);
+            file.parts.push(PartFiles {
+                models: models.into_iter().map(|model| (String::new(), model)).collect(),
+                measurements: self.required_files(entries, "measurement_files", place.clone(), ""),
+                conditions: self.required_files(entries, "condition_files", place.clone(), ""),
+                observables: self.required_files(entries, "observable_files", place, ""),
+                experiments: Vec::new(),
+                mappings: self.files(entries, "mapping_files"),
+                visualizations: self.files(entries, "visualization_files"),
+            });
         }
-        let Some(first) = problems.first() else { return };
-        let Some(entries) = self.map(first, "`problems`") else { return };
-        let place = self.source.span(first.range.clone());
-        let models = self.required_files(entries, "sbml_files", place.clone(), "");
-        if let Some(second) = models.get(1) {
-            self.unsupported(&second.span.range, "a problem with several models", "write one problem file for each");
-        }
-        file.model = models.into_iter().next();
-        file.measurements = self.required_files(entries, "measurement_files", place.clone(), "");
-        file.conditions = self.required_files(entries, "condition_files", place.clone(), "");
-        file.observables = self.required_files(entries, "observable_files", place, "");
-        file.mappings = self.files(entries, "mapping_files");
-        file.visualizations = self.files(entries, "visualization_files");
     }
 
     fn version_2(&mut self, entries: Entries, file: &mut ProblemFile) {
@@ -178,38 +186,42 @@ impl Reader<'_> {
         }
         let top = self.source.span(0..0);
         file.parameters = self.required_files(entries, "parameter_files", top.clone(), hint);
-        file.observables = self.required_files(entries, "observable_files", top.clone(), hint);
-        file.measurements = self.required_files(entries, "measurement_files", top.clone(), hint);
-        file.conditions = self.files(entries, "condition_files");
-        file.experiments = self.files(entries, "experiment_files");
-        file.mappings = self.files(entries, "mapping_files");
-        file.id = value(entries, "id").and_then(|node| self.text(node, "id"));
-        let Some(models) = value(entries, "model_files") else {
-            self.missing("model_files", top, entries, hint);
-            return;
+        let mut part = PartFiles {
+            models: Vec::new(),
+            observables: self.required_files(entries, "observable_files", top.clone(), hint),
+            measurements: self.required_files(entries, "measurement_files", top.clone(), hint),
+            conditions: self.files(entries, "condition_files"),
+            experiments: self.files(entries, "experiment_files"),
+            mappings: self.files(entries, "mapping_files"),
+            visualizations: Vec::new(),
         };
-        let Some(models) = self.map(models, "`model_files`") else { return };
-        if let Some(second) = models.get(1) {
-            self.unsupported(&second.1, "a problem with several models", "write one problem file for each");
-        }
-        let Some((id, range, model)) = models.first() else { return };
-        file.model_id = Some(id.clone());
-        let Some(model) = self.map(model, "the model") else { return };
-        let place = self.source.span(range.clone());
-        file.model = self.required_files(model, "location", place.clone(), "").into_iter().next();
-        match value(model, "language") {
-            None => self.missing("language", place, model, ""),
-            Some(node) => {
-                if let Some(language) = self.text(node, "language").filter(|l| !l.eq_ignore_ascii_case("sbml")) {
-                    let help = match language.to_ascii_lowercase().as_str() {
-                        "pysb" => "the model is a Python program, which is not run; export it as SBML with `pysb.export`",
-                        _ => "convert the model to SBML",
-                    };
-                    self.unsupported(&node.range, &format!("a model in the language `{language}`"), help);
-                    file.model = None;
-                }
+        file.id = value(entries, "id").and_then(|node| self.text(node, "id"));
+        match value(entries, "model_files") {
+            None => self.missing("model_files", top, entries, hint),
+            Some(models) => {
+                let models = self.map(models, "`model_files`").unwrap_or_default();
+                part.models = models.iter().filter_map(|(id, range, model)| Some((id.clone(), self.model(range, model)?))).collect();
             }
         }
+        file.parts.push(part);
+    }
+
+    /// The file of a model of version 2, if it is SBML.
+    fn model(&mut self, range: &Range<usize>, model: &Node) -> Option<FileName> {
+        let model = self.map(model, "the model")?;
+        let place = self.source.span(range.clone());
+        let file = self.required_files(model, "location", place.clone(), "").into_iter().next();
+        let Some(node) = value(model, "language") else {
+            self.missing("language", place, model, "");
+            return file;
+        };
+        let Some(language) = self.text(node, "language").filter(|l| !l.eq_ignore_ascii_case("sbml")) else { return file };
+        let help = match language.to_ascii_lowercase().as_str() {
+            "pysb" => "the model is a Python program, which is not run; export it as SBML with `pysb.export`",
+            _ => "convert the model to SBML",
+        };
+        self.unsupported(&node.range, &format!("a model in the language `{language}`"), help);
+        None
     }
 
     fn extensions(&mut self, node: &Node) -> Option<NlmeFile> {

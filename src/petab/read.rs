@@ -2,15 +2,16 @@
 
 use super::files::Files;
 use super::measurements::Context;
-use super::problem_file::{FileName, NlmeFile, ProblemFile};
+use super::problem_file::{FileName, NlmeFile, PartFiles, ProblemFile};
 use super::table::Table;
 use super::{
-    Nlme, OriginalTables, Problem, Version, experiments, lint, measurements, observables, parameters, population, problem_file,
-    random_effects, statistics, visualization, yaml,
+    Nlme, OriginalTables, Parameter, Problem, Version, experiments, lint, measurements, models, observables, parameters, population,
+    problem_file, random_effects, statistics, visualization, yaml,
 };
 use crate::diag::{Diagnostics, Source};
 use rustc_hash::FxHashSet;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Reads the problem whose YAML file is `path` (or that lies in the folder `path`). Everything wrong is reported; `None`
 /// if there was an error.
@@ -34,40 +35,114 @@ pub fn read_what_is_there(path: &Path, entry: Option<&str>, diagnostics: &mut Di
     problem_file::read(&source, &root, diagnostics).and_then(|file| read_files(files, &file, diagnostics))
 }
 
+/// What the sub-problems of a problem share.
+struct Shared<'a> {
+    version: Version,
+    file: &'a ProblemFile,
+    parameters: Vec<Parameter>,
+    /// Number of parameters that are no hyperparameters.
+    core: usize,
+    /// Whether all tables of parameters, and all of hyperparameters, could be read.
+    complete: (bool, bool),
+    parameter_tables: Vec<Table>,
+    /// Tables of hyperparameters, random effects, covariances, events and statistics, and whether those of effects and of covariances are
+    /// complete.
+    nlme_tables: NlmeTables,
+}
+
+struct NlmeTables {
+    hyper: Vec<Table>,
+    effects: Vec<Table>,
+    covariance: Vec<Table>,
+    events: Vec<Table>,
+    statistics: Vec<Table>,
+    complete: bool,
+}
+
+/// The tables of one kind, and whether all of them could be split into cells; `missing` if a file cannot be read.
+fn tables(kind: &'static str, names: &[FileName], files: &mut Files, missing: &mut bool, d: &mut Diagnostics) -> (Vec<Table>, bool) {
+    let sources: Vec<Option<Source>> = names.iter().map(|name| files.named(name, d)).collect();
+    *missing |= sources.iter().any(Option::is_none);
+    let tables: Vec<Table> = sources.into_iter().flatten().filter_map(|source| Table::parse(kind, &source, d)).collect();
+    let complete = tables.len() == names.len();
+    (tables, complete)
+}
+
 /// Reads everything that the problem file names.
 fn read_files(mut files: Files, file: &ProblemFile, d: &mut Diagnostics) -> Option<Problem> {
-    let model = file.model.as_ref().and_then(|name| files.named(name, d));
     let mut missing = false;
-    // The tables of one kind, and whether all of them could be split into cells.
-    let mut tables = |kind: &'static str, names: &[FileName], d: &mut Diagnostics| -> (Vec<Table>, bool) {
-        let sources: Vec<Option<Source>> = names.iter().map(|name| files.named(name, d)).collect();
-        missing |= sources.iter().any(Option::is_none);
-        let tables: Vec<Table> = sources.into_iter().flatten().filter_map(|source| Table::parse(kind, &source, d)).collect();
-        let complete = tables.len() == names.len();
-        (tables, complete)
-    };
-    let (parameter_tables, mut parameters_complete) = tables("parameter", &file.parameters, d);
-    let (observable_tables, mut observables_complete) = tables("observable", &file.observables, d);
-    let (condition_tables, conditions_complete) = tables("condition", &file.conditions, d);
-    let (experiment_tables, mut experiments_complete) = tables("experiment", &file.experiments, d);
-    let (mapping_tables, _) = tables("mapping", &file.mappings, d);
-    let (measurement_tables, _) = tables("measurement", &file.measurements, d);
+    let (parameter_tables, mut parameters_complete) = tables("parameter", &file.parameters, &mut files, &mut missing, d);
     let none = NlmeFile::default();
     let extension = file.nlme.as_ref().unwrap_or(&none);
-    let (hyper_tables, mut hyper_complete) = tables("hyperparameter", &extension.hyperparameters, d);
-    let (effect_tables, effects_complete) = tables("random-effect", &extension.random_effects, d);
-    let (covariance_tables, covariance_complete) = tables("covariance", &extension.covariance, d);
-    let (event_tables, events_complete) = tables("event", &extension.events, d);
-    let (statistic_tables, statistics_complete) = tables("statistics", &extension.statistics, d);
-    if missing || !file.complete || !events_complete || !statistics_complete {
-        // What a missing table defines would be reported as undefined all over the others.
-        return None;
-    }
-
+    let mut tables_of = |kind, names: &[FileName], d: &mut Diagnostics| tables(kind, names, &mut files, &mut missing, d);
+    let (hyper, mut hyper_complete) = tables_of("hyperparameter", &extension.hyperparameters, d);
+    let (effects, effects_complete) = tables_of("random-effect", &extension.random_effects, d);
+    let (covariance, covariance_complete) = tables_of("covariance", &extension.covariance, d);
+    let (events, events_complete) = tables_of("event", &extension.events, d);
+    let (statistics, statistics_complete) = tables_of("statistics", &extension.statistics, d);
     let version = if file.version == 1 { Version::V1 } else { Version::V2 };
     let mut parameters = parameters::read(&parameter_tables, version, false, &mut parameters_complete, d);
     let core = parameters.len();
-    parameters.extend(parameters::read(&hyper_tables, version, true, &mut hyper_complete, d));
+    parameters.extend(parameters::read(&hyper, version, true, &mut hyper_complete, d));
+    let complete = effects_complete && covariance_complete;
+    let nlme_tables = NlmeTables { hyper, effects, covariance, events, statistics, complete };
+    let shared = Shared { version, file, parameters, core, complete: (parameters_complete, hyper_complete), parameter_tables, nlme_tables };
+    if file.parts.len() > 1 && file.nlme.is_some() {
+        let place = &file.parts[1].models.first()?.1.span;
+        d.push(super::unsupported(
+            place,
+            "the extension `nlme` in a problem of several sub-problems",
+            "use version 2, with several models",
+        ));
+        return None;
+    }
+    // What a missing table defines would be reported as undefined all over the others.
+    missing |= !file.complete || !events_complete || !statistics_complete;
+    let mut parts = Vec::new();
+    for (number, names) in file.parts.iter().enumerate() {
+        let mut own = Diagnostics::new();
+        parts.push(read_part(names, &shared, &mut files, missing, &mut own));
+        if number == 0 {
+            d.append(own);
+        } else {
+            // What is wrong with the parameters has been said.
+            d.append_new(own);
+        }
+    }
+    let mut parts = parts.into_iter().collect::<Option<Vec<Problem>>>()?.into_iter();
+    let mut problem = parts.next()?;
+    problem.others.extend(parts);
+    // All parts write their simulations into the tables of all.
+    let measured: Arc<[Table]> = problem.parts().flat_map(|p| p.tables.tables.iter().cloned()).collect();
+    if file.parts.len() > 1 {
+        let mut before = 0;
+        for part in std::iter::once(&mut problem.tables).chain(problem.others.iter_mut().map(|p| &mut p.tables)) {
+            part.rows.iter_mut().for_each(|row| row.0 += before);
+            before += part.tables.len() as u32;
+            part.tables = measured.clone();
+        }
+    }
+    problem.name = file.id.clone().unwrap_or_else(|| files.name());
+    problem.path = files.problem;
+    problem.files = files.read;
+    Some(problem)
+}
+
+/// Reads the tables of a sub-problem, and checks them together with what is shared.
+fn read_part(names: &PartFiles, shared: &Shared, files: &mut Files, mut missing: bool, d: &mut Diagnostics) -> Option<Problem> {
+    let Shared { version, file, parameters, core, parameter_tables, nlme_tables, .. } = shared;
+    let (version, core, (parameters_complete, hyper_complete)) = (*version, *core, shared.complete);
+    let models: Vec<Source> = names.models.iter().filter_map(|(_, name)| files.named(name, d)).collect();
+    let mut tables_of = |kind, names: &[FileName], d: &mut Diagnostics| tables(kind, names, files, &mut missing, d);
+    let (observable_tables, mut observables_complete) = tables_of("observable", &names.observables, d);
+    let (condition_tables, conditions_complete) = tables_of("condition", &names.conditions, d);
+    let (experiment_tables, mut experiments_complete) = tables_of("experiment", &names.experiments, d);
+    let (mapping_tables, _) = tables_of("mapping", &names.mappings, d);
+    let (measurement_tables, _) = tables_of("measurement", &names.measurements, d);
+    if missing {
+        return None;
+    }
+
     let observables = observables::read(&observable_tables, version, &mut observables_complete, d);
     let conditions = match version {
         Version::V1 => experiments::read_conditions_v1(&condition_tables, conditions_complete, d),
@@ -76,11 +151,11 @@ fn read_files(mut files: Files, file: &ProblemFile, d: &mut Diagnostics) -> Opti
     let planned =
         (version == Version::V2).then(|| experiments::read_experiments(&experiment_tables, &conditions, &mut experiments_complete, d));
     let aliases = lint::mappings(&mapping_tables, d);
-    lint::columns(&parameter_tables, &observable_tables, &measurement_tables, version, d);
+    lint::columns(parameter_tables, &observable_tables, &measurement_tables, version, d);
 
-    let events = statistics::read_events(&event_tables, d);
+    let events = statistics::read_events(&nlme_tables.events, d);
     let ids: Vec<&str> = parameters.iter().map(|p| p.id.as_str()).collect();
-    let statistics = statistics::read_statistics(&statistic_tables, &observables, parameters_complete.then_some(&ids), d);
+    let statistics = statistics::read_statistics(&nlme_tables.statistics, &observables, parameters_complete.then_some(&ids), d);
     let known = file.nlme.as_ref().map(|_| population::Known { events: &events, statistics: &statistics });
     let core_ids: FxHashSet<&str> = ids[..core].iter().copied().collect();
     let is_parameter = |id: &str| {
@@ -89,8 +164,9 @@ fn read_files(mut files: Files, file: &ProblemFile, d: &mut Diagnostics) -> Opti
         let in_model = |m: &Source| m.text().contains(&format!("\"{id}\"")) || m.text().contains(&format!("'{id}'"));
         !parameters_complete
             || core_ids.contains(id)
-            || (version == Version::V1 && (conditions.targets.contains_key(id) || model.as_ref().is_none_or(in_model)))
+            || (version == Version::V1 && (conditions.targets.contains_key(id) || models.first().is_none_or(in_model)))
     };
+    let model_ids: Vec<&str> = names.models.iter().map(|(id, _)| id.as_str()).collect();
     let context = Context {
         version,
         observables: &observables,
@@ -99,7 +175,7 @@ fn read_files(mut files: Files, file: &ProblemFile, d: &mut Diagnostics) -> Opti
         planned: planned.as_ref(),
         is_parameter: &is_parameter,
         parameter_ids: &ids,
-        model_id: file.model_id.as_deref(),
+        model_ids: &model_ids,
         nlme: known.as_ref(),
     };
     let measured = measurements::read(&measurement_tables, &context, d);
@@ -110,16 +186,15 @@ fn read_files(mut files: Files, file: &ProblemFile, d: &mut Diagnostics) -> Opti
             Some(planned) => planned.keys().map(String::as_str).collect(),
             None => conditions.by_id.keys().map(String::as_str).collect(),
         };
-        let all = parameters_complete && hyper_complete && experiments_complete && effects_complete && covariance_complete;
         let (mut random_effects, mut covariance) = (Vec::new(), Vec::new());
-        if all {
-            random_effects = random_effects::read(&effect_tables, &parameters, &measured.experiments, &defined, d);
-            covariance = random_effects::read_covariance(&covariance_tables, &random_effects, &parameters, d);
+        if parameters_complete && hyper_complete && experiments_complete && nlme_tables.complete {
+            random_effects = random_effects::read(&nlme_tables.effects, parameters, &measured.experiments, &defined, d);
+            covariance = random_effects::read_covariance(&nlme_tables.covariance, &random_effects, parameters, d);
         }
         let individuals = measured.individuals.list;
         Nlme { random_effects, covariance, individuals, defaults: file.defaults.clone(), events, statistics }
     });
-    lint::problem(version, &parameters, &observables, &conditions, planned.as_ref(), parameters_complete, d);
+    lint::problem(version, parameters, &observables, &conditions, planned.as_ref(), parameters_complete, d);
     if !d.has_errors() {
         lint::unmeasured(&observables, &measured.measurements, nlme.as_ref().map_or(&[], |n| &n.statistics), d);
     }
@@ -131,25 +206,29 @@ fn read_files(mut files: Files, file: &ProblemFile, d: &mut Diagnostics) -> Opti
         measurements: &measured.measurements,
         rows: &measured.rows,
     };
-    let plots = visualization::read(&file.visualizations, &mut files, &data, d);
+    let plots = visualization::read(&names.visualizations, files, &data, d);
 
-    Some(Problem {
+    let whole = Problem {
         version,
-        name: file.id.clone().unwrap_or_else(|| files.name()),
-        path: files.problem,
-        files: files.read,
-        model: model?,
+        name: String::new(),
+        path: files.problem.clone(),
+        files: Vec::new(),
+        model: models.first()?.clone(),
         aliases,
-        parameters,
+        parameters: parameters.clone(),
         observables,
         experiments: measured.experiments,
         measurements: measured.measurements,
         nlme,
         plots,
+        others: Vec::new(),
         tables: OriginalTables {
-            parameters: parameter_tables.into_iter().chain(hyper_tables).collect(),
-            tables: measurement_tables,
+            parameters: parameter_tables.iter().chain(&nlme_tables.hyper).cloned().collect(),
+            tables: measurement_tables.into(),
             rows: measured.rows,
         },
-    })
+    };
+    // The models of a problem with an error need not have been read.
+    let several = models.len() > 1 && models.len() == names.models.len();
+    Some(if several { models::split(whole, models, &measured.models) } else { whole })
 }

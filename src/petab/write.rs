@@ -8,11 +8,11 @@ use std::io::{Error, ErrorKind, Write};
 /// Writes the simulation table: the measurement tables' columns and rows as they stand in the files, with a column
 /// `simulation` in the place of `measurement`.
 ///
-/// `simulations` has one value per entry of [`Problem::measurements`]; rows without a measurement, which are not among
+/// `simulations` has one value per entry of [`Problem::measurements`], of all parts in turn; rows without a measurement, which are not among
 /// these, are left out. Of several files the columns are united, as in the measurement table they form together.
 /// Fails if the lengths differ or `out` cannot be written.
 pub fn write_simulations(problem: &Problem, simulations: &[f64], out: &mut dyn Write) -> std::io::Result<()> {
-    let rows = &problem.tables.rows;
+    let rows: Vec<(u32, u32)> = problem.parts().flat_map(|p| &p.tables.rows).copied().collect();
     if simulations.len() != rows.len() {
         let message = format!("{} simulated values for {} measurements", simulations.len(), rows.len());
         return Err(Error::new(ErrorKind::InvalidInput, message));
@@ -21,14 +21,17 @@ pub fn write_simulations(problem: &Problem, simulations: &[f64], out: &mut dyn W
     let mut writer = tab_separated(out);
     writer.write_record(names.iter().map(|name| if *name == "measurement" { "simulation" } else { name }))?;
     let positions: Vec<Vec<Option<usize>>> = problem.tables.tables.iter().map(|t| names.iter().map(|n| t.find(n)).collect()).collect();
-    for ((table, row), value) in rows.iter().zip(simulations) {
-        let (table, columns) = (&problem.tables.tables[*table as usize], &positions[*table as usize]);
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by_key(|i| rows[*i]);
+    for i in order {
+        let ((table, row), value) = (rows[i], simulations[i]);
+        let (table, columns) = (&problem.tables.tables[table as usize], &positions[table as usize]);
         for (name, column) in names.iter().zip(columns) {
             if *name == "measurement" {
                 // The shortest text that reads back as the same number; small and large ones with an exponent.
                 writer.write_field(format!("{value:?}"))?;
             } else {
-                writer.write_field(table.cell(*row as usize, *column).text())?;
+                writer.write_field(table.cell(row as usize, *column).text())?;
             }
         }
         writer.write_record(None::<&[u8]>)?;
@@ -48,7 +51,7 @@ pub fn write_parameters(problem: &Problem, values: &[f64], out: &mut dyn Write) 
     }
     let mut writer = tab_separated(out);
     writer.write_record(&names)?;
-    for table in &problem.tables.parameters {
+    for table in problem.tables.parameters.iter() {
         let id = table.find("parameterId");
         for row in 0..table.rows() {
             let name = table.cell(row, id).text();
