@@ -178,6 +178,11 @@ fn nothing_outside_an_archive_is_read() {
         assert!(message.contains("P0002") && message.contains("outside the archive"), "{outside}: {message}");
         assert!(message.contains("x.omex/p/problem.yaml:"), "{message}");
     }
+    // A model's own references lead nowhere either.
+    let model = "<sbml xmlns='http://www.sbml.org/sbml/level3/version1/core' xmlns:comp='http://www.sbml.org/sbml/level3/version1/comp/version1' level='3' version='1' comp:required='true'><model id='m'/><comp:listOfExternalModelDefinitions><comp:externalModelDefinition comp:id='e' comp:source='../outside.xml'/></comp:listOfExternalModelDefinitions></sbml>";
+    std::fs::write(folder.0.path().join("outside.xml"), model.replace("../outside.xml", "gone.xml")).unwrap();
+    let message = text(&mixode("check", &folder.archive("m.omex", &and(Vec::new(), "m.xml", model)), &[]).stderr);
+    assert!(message.contains("S0303") && message.contains("in an archive") && !message.contains("gone.xml"), "{message}");
     // Detours that stay inside are none.
     let entries = with(example("p/"), "p/problem.yaml", |text| text.replace("measurements.tsv", "../p/./measurements.tsv"));
     accepted(&folder.archive("inside.omex", &entries), &[]);

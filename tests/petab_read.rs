@@ -433,3 +433,42 @@ fn estimates_in_the_parameter_table() {
         assert_eq!(lines.next(), None);
     }
 }
+
+/// The visualization tables of the benchmark collection have nothing to warn of, and every row of them becomes a dataset.
+#[test]
+fn visualization_tables_of_the_benchmarks() {
+    let Some(root) = shared("suites/benchmarks") else { return };
+    let mut tables = 0;
+    for path in problem_files(&root) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        if !text.contains("visualization_files") {
+            continue;
+        }
+        let (problem, diagnostics) = read(&path);
+        // One copy in the collection names a model that is not there.
+        let Some(problem) = problem else { continue };
+        let about = |d: &&mixode::diag::Diagnostic| d.span.as_ref().is_some_and(|s| s.source.name().contains("visualization"));
+        let messages: Vec<_> = diagnostics.items().iter().filter(about).map(|d| &d.message).collect();
+        assert!(messages.is_empty(), "{}: {messages:?}", path.display());
+        let named: Vec<_> = problem.files.iter().filter(|f| f.path.to_string_lossy().contains("visualization")).collect();
+        let rows: usize =
+            named.iter().map(|f| std::fs::read_to_string(&f.path).unwrap().lines().skip(1).filter(|l| !l.trim().is_empty()).count()).sum();
+        assert_eq!(problem.plots.iter().map(|p| p.datasets.len()).sum::<usize>(), rows, "{}", path.display());
+        let empty = problem.plots.iter().flat_map(|p| &p.datasets).filter(|d| d.points.is_empty()).count();
+        assert_eq!(empty, 0, "{}", path.display());
+        tables += named.len();
+    }
+    assert!(tables >= 20, "{tables} tables");
+}
+
+#[test]
+fn a_visualization_table_groups_measurements() {
+    let problem = petab::read(Path::new("tests/diagnostics/correct_visualization"), &mut Diagnostics::new()).unwrap();
+    let [times, doses] = problem.plots.as_slice() else { panic!("{:?}", problem.plots) };
+    assert_eq!((times.title.as_str(), times.x_label.as_str(), times.y_label.as_str()), ("over_time", "time", "obs_B"));
+    assert_eq!((times.kind, times.data, times.y_scale), (petab::PlotType::Line, petab::DataType::MeanAndSd, petab::PlotScale::Logarithmic));
+    let sets: Vec<_> = times.datasets.iter().map(|d| (d.legend.as_str(), d.points.clone())).collect();
+    assert_eq!(sets, [("control", vec![(0, 1.0)]), ("inhibited", vec![(1, 1.0)])]);
+    assert_eq!((doses.kind, doses.x_scale), (petab::PlotType::Scatter, petab::PlotScale::Order));
+    assert_eq!(doses.datasets[0].points, [(0, 0.0), (1, 2.0)], "the values of the condition table's column");
+}

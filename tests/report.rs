@@ -520,3 +520,65 @@ fn likelihood_and_posterior() {
     let summary: serde_json::Value = serde_json::from_str(&fs::read_to_string(folder.path().join("run/summary.json")).unwrap()).unwrap();
     assert_eq!((&summary["nllh"], &summary["llh"], &summary["log_prior"]), (&1208.77.into(), &(-1204.317).into(), &(-4.453).into()));
 }
+
+/// Figures of a visualization table: what the axes cannot show is counted, and nothing breaks the page.
+#[test]
+fn figures_of_the_visualization_table() {
+    use mixode::petab::{DataType, PlotScale, PlotType};
+    let point = |t: f64, measurement: f64| Point { t, measurement, simulation: 1.1 * measurement, sigma: 0.1 };
+    let times = [0.0, 0.0, 1.0, 10.0, f64::INFINITY];
+    let set = |legend: &str, times: &[f64]| PlotSet {
+        legend: legend.to_owned(),
+        points: times.iter().enumerate().map(|(i, t)| point(*t, 1.0 + i as f64)).collect(),
+        curves: Vec::new(),
+        log: false,
+    };
+    let plot = |kind, data, x_scale, names: &[&str], sets| Plot {
+        title: "a < b".to_owned(),
+        kind,
+        data,
+        x_label: "dose".to_owned(),
+        y_label: "signal & noise".to_owned(),
+        x_scale,
+        y_scale: PlotScale::Logarithmic,
+        names: names.iter().map(|n| (*n).to_owned()).collect(),
+        sets,
+    };
+    use PlotScale::{Linear, Logarithmic, Order};
+    let two = || vec![set("first", &times), set("second", &[1.0, f64::NAN])];
+    let many = || (0..30).map(|i| set(&format!("a dataset with number {i}"), &[0.0])).collect::<Vec<_>>();
+    let plots = vec![
+        plot(PlotType::Line, DataType::MeanAndSd, Linear, &[], two()),
+        plot(PlotType::Line, DataType::Provided, Logarithmic, &[], two()),
+        plot(PlotType::Line, DataType::Replicate, Order, &[], two()),
+        plot(PlotType::Line, DataType::MeanAndSem, Linear, &["control", "treated"], vec![set("s", &[0.0, 1.0, 1.0])]),
+        plot(PlotType::Bar, DataType::MeanAndSd, Linear, &["control", "treated"], vec![set("s", &[0.0, 1.0, 1.0])]),
+        plot(PlotType::Bar, DataType::MeanAndSd, Linear, &[], many()),
+        plot(PlotType::Scatter, DataType::MeanAndSd, Linear, &[], many()),
+        plot(PlotType::Line, DataType::MeanAndSd, Linear, &[], vec![PlotSet { points: Vec::new(), ..set("none", &[]) }]),
+    ];
+    let count = plots.len();
+    let mut results = fixture();
+    results.plots = plots;
+    results.series.iter_mut().for_each(|s| s.plotted = true);
+    let folder = tempfile::tempdir().unwrap();
+    write_run(&folder.path().join("run"), &results).unwrap();
+    let page = fs::read_to_string(folder.path().join("run/report.html")).unwrap();
+    let document =
+        roxmltree::Document::parse_with_options(&page, roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() }).unwrap();
+    let figures: Vec<_> = document.descendants().filter(|n| n.attribute("aria-label") == Some("a < b: data and model")).collect();
+    assert_eq!(figures.len(), count);
+    let texts = |i: usize| figures[i].descendants().filter_map(|n| n.text()).collect::<Vec<_>>();
+    let classes = |i: usize, class: &str| {
+        figures[i].descendants().filter(|n| n.attribute("class").is_some_and(|c| c.split(' ').any(|c| c == class))).count()
+    };
+    assert!(texts(0).contains(&"1 not on these axes") && texts(0).contains(&"∞") && texts(0).contains(&"second"), "{:?}", texts(0));
+    assert_eq!(classes(0, "error"), 1, "of the two values at one time");
+    assert!(texts(1).contains(&"3 not on these axes"), "0 on a logarithmic axis: {:?}", texts(1));
+    assert!(texts(2).contains(&"10"), "{:?}", texts(2));
+    assert!(texts(3).contains(&"control") && texts(3).contains(&"treated"), "{:?}", texts(3));
+    assert_eq!(classes(4, "column"), 2);
+    assert_eq!(classes(5, "column"), 24);
+    assert!(texts(5).contains(&"and 6 more datasets"), "{:?}", texts(5));
+    assert_eq!(page.matches("Does the model describe each observable").count(), 0, "what figures show is not shown again");
+}

@@ -12,13 +12,16 @@ pub const FIGURES: usize = 48;
 const SETS: usize = 24;
 const LEGEND: usize = 12;
 /// Points of a curve and measurements of a dataset at most.
-const CURVE: usize = 80;
+const CURVE: usize = 121;
 const POINTS: usize = 150;
 /// Colours in the page's style sheet; further datasets repeat them with dashes.
 const COLOURS: usize = 8;
 const MARKS: [Mark; 4] = [Mark::Disc, Mark::Square, Mark::Diamond, Mark::Triangle];
 /// Room at the right for the steady state.
 const INFINITE: f64 = 22.0;
+/// Characters of a bar's name at most, and the width of one.
+const NAME: usize = 17;
+const CHARACTER: f64 = 6.4;
 
 /// What is drawn at one abscissa of a dataset.
 struct Summary {
@@ -35,18 +38,25 @@ pub fn figure(plot: &Plot) -> String {
     let frame = Frame { left: 52.0, right: 312.0, top: 22.0, bottom: 172.0 };
     let legend = if sets.len() > 1 && plot.kind != PlotType::Bar { sets.len().min(LEGEND) } else { 0 };
     let more = if legend < sets.len() && legend > 0 || sets.len() < plot.sets.len() { 14.0 } else { 0.0 };
-    let mut svg = Svg::new(320.0, frame.bottom + 40.0 + 14.0 * legend.div_ceil(2) as f64 + more);
-    svg.label("title", 8.0, 13.0, &plot.title, 44);
-    match plot.kind {
+    let drawn = if plot.kind == PlotType::Bar { bar_summaries(plot, sets) } else { Vec::new() };
+    let names = bar_names(plot, sets, &drawn);
+    let below = frame.bottom + 40.0 + 14.0 * legend.div_ceil(2) as f64 + more;
+    let longest = names.iter().map(|n| n.chars().count()).max().unwrap_or(0).min(NAME) as f64;
+    let mut svg = Svg::new(320.0, if upright(&names, frame) { below + (CHARACTER * longest - 25.0).max(0.0) } else { below });
+    let missing = match plot.kind {
         PlotType::Line => lines(&mut svg, frame, plot, sets),
-        PlotType::Bar => bars(&mut svg, frame, plot, sets),
+        PlotType::Bar => bars(&mut svg, frame, plot, &drawn, names),
         PlotType::Scatter => scatter(&mut svg, frame, plot, sets),
+    };
+    svg.label("title", 8.0, 13.0, &plot.title, if missing > 0 { 22 } else { 40 });
+    if missing > 0 {
+        svg.text("note end", frame.right, 13.0, &format!("{missing} not on these axes"));
     }
     for (i, set) in sets.iter().take(legend).enumerate() {
         let (x, y) = (frame.left - 40.0 + 156.0 * (i % 2) as f64, frame.bottom + 46.0 + 14.0 * (i / 2) as f64);
         svg.line(&format!("curve {}", class(i)), (x, y - 3.5), (x + 18.0, y - 3.5));
         svg.mark(&format!("spot {}", class(i)), MARKS[i % MARKS.len()], x + 9.0, y - 3.5);
-        svg.label("note", x + 23.0, y, &set.legend, 22);
+        svg.label("note", x + 23.0, y, &set.legend, 19);
     }
     if more > 0.0 {
         let y = frame.bottom + 46.0 + 14.0 * legend.div_ceil(2) as f64;
@@ -106,7 +116,8 @@ fn value_axis(plot: &Plot, values: impl Iterator<Item = f64>, start: f64, end: f
     if plot.y_scale == PlotScale::Logarithmic { Axis::log(values, start, end) } else { Axis::linear(values, start, end) }
 }
 
-fn lines(svg: &mut Svg, frame: Frame, plot: &Plot, sets: &[PlotSet]) {
+/// Draws lines; gives the number of measurements that have no place.
+fn lines(svg: &mut Svg, frame: Frame, plot: &Plot, sets: &[PlotSet]) -> usize {
     let drawn: Vec<Vec<Summary>> = sets.iter().map(|s| summaries(s, plot.data)).collect();
     let curve = |i: usize| sets[i].curves.iter().map(|c| thin(c, CURVE));
     let curves: Vec<Vec<(f64, f64)>> = (0..sets.len()).flat_map(curve).collect();
@@ -159,9 +170,7 @@ fn lines(svg: &mut Svg, frame: Frame, plot: &Plot, sets: &[PlotSet]) {
         }
         missing += sets[i].points.iter().filter(|p| p.t.is_nan()).count();
     }
-    if missing > 0 {
-        svg.text("note end", frame.right, frame.top + 9.0, &format!("{missing} not on these axes"));
-    }
+    missing
 }
 
 /// A measurement with its error bar.
@@ -174,43 +183,59 @@ fn spot(svg: &mut Svg, set: usize, (x, at): (f64, f64), s: &Summary, y: &Axis) {
     svg.mark(&format!("spot {class}"), MARKS[set % MARKS.len()], x, at);
 }
 
-/// A bar for each dataset, or for each condition where a dataset has several; the simulation is a line across it.
-fn bars(svg: &mut Svg, frame: Frame, plot: &Plot, sets: &[PlotSet]) {
-    let pooled = |s: &PlotSet| {
-        let points = s.points.iter().map(|p| Point { t: 0.0, ..p.clone() }).collect();
-        PlotSet { points, ..s.clone() }
+/// The bars of each dataset: one, or where abscissae are conditions one for each of them.
+fn bar_summaries(plot: &Plot, sets: &[PlotSet]) -> Vec<Vec<Summary>> {
+    let pooled = |s: &PlotSet| PlotSet { points: s.points.iter().map(|p| Point { t: 0.0, ..p.clone() }).collect(), ..s.clone() };
+    let set = |s: &PlotSet| summaries(&if plot.names.is_empty() { pooled(s) } else { s.clone() }, mean_of(plot.data));
+    sets.iter().map(set).collect()
+}
+
+/// What the bars are called.
+fn bar_names(plot: &Plot, sets: &[PlotSet], drawn: &[Vec<Summary>]) -> Vec<String> {
+    let name = |set: &PlotSet, bars: &[Summary], s: &Summary| match plot.names.get(s.x as usize) {
+        Some(name) if bars.len() > 1 => name.clone(),
+        _ => set.legend.clone(),
     };
-    let drawn: Vec<Vec<Summary>> =
-        sets.iter().map(|s| summaries(&if plot.names.is_empty() { pooled(s) } else { s.clone() }, mean_of(plot.data))).collect();
-    let mut names = Vec::new();
-    for (set, summaries) in sets.iter().zip(&drawn) {
-        names.extend(summaries.iter().map(|s| match plot.names.get(s.x as usize) {
-            Some(name) if summaries.len() > 1 => name.clone(),
-            _ => set.legend.clone(),
-        }));
-    }
+    sets.iter().zip(drawn).flat_map(|(set, bars)| bars.iter().map(move |s| name(set, bars, s))).collect()
+}
+
+/// Whether the names of bars are too long to stand side by side.
+fn upright(names: &[String], frame: Frame) -> bool {
+    let longest = names.iter().map(|n| n.chars().count()).max().unwrap_or(0);
+    (longest * names.len()) as f64 * CHARACTER > frame.right - frame.left
+}
+
+/// Bars are measurements, lines across them simulations. Gives the number of bars that have no place.
+fn bars(svg: &mut Svg, frame: Frame, plot: &Plot, drawn: &[Vec<Summary>], names: Vec<String>) -> usize {
     let zero = (plot.y_scale != PlotScale::Logarithmic).then_some(0.0);
-    let y = value_axis(plot, values(&drawn).chain(zero), frame.bottom, frame.top);
+    let y = value_axis(plot, values(drawn).chain(zero), frame.bottom, frame.top);
     let count = names.len();
-    let x = Axis::named(names, frame.left, frame.right);
-    svg.axes(frame, &x, &y, (12, 5), ("", &shorten(&plot.y_label, 24)));
+    let turned = upright(&names, frame);
+    let shown = if turned { vec![String::new(); count] } else { names.clone() };
+    let x = Axis::named(shown, frame.left, frame.right);
+    svg.axes(frame, &x, &y, (count, 5), ("", &shorten(&plot.y_label, 24)));
     let half = 0.35 * (frame.right - frame.left) / count.max(1) as f64;
     let base = zero.and_then(|z| y.position(z)).unwrap_or(frame.bottom);
-    let mut place = 0.0;
-    for (i, summaries) in drawn.iter().enumerate() {
-        for s in summaries {
-            let (at, center) = (y.position(s.measurement), x.position(place).unwrap_or(frame.left));
-            place += 1.0;
-            let Some(at) = at else { continue };
+    let mut missing = 0;
+    let bars = drawn.iter().enumerate().flat_map(|(i, summaries)| summaries.iter().map(move |s| (i, s)));
+    for (place, ((i, s), name)) in bars.zip(&names).enumerate() {
+        let center = x.position(place as f64).unwrap_or(frame.left);
+        if turned {
+            svg.text_below(center + 3.5, frame.bottom + 6.0, &shorten(name, NAME));
+        }
+        if let Some(at) = y.position(s.measurement) {
             svg.rect(&format!("column s{}", i % COLOURS), center - half, at.min(base), 2.0 * half, (at - base).abs());
             if let Some((low, high)) = s.range {
                 svg.line("error", (center, y.position(low).unwrap_or(base)), (center, y.position(high).unwrap_or(at)));
             }
-            if let Some(simulated) = y.position(s.simulation) {
-                svg.line("model", (center - 1.25 * half, simulated), (center + 1.25 * half, simulated));
-            }
+        } else {
+            missing += 1;
+        }
+        if let Some(simulated) = y.position(s.simulation) {
+            svg.line("model", (center - 1.25 * half, simulated), (center + 1.25 * half, simulated));
         }
     }
+    missing
 }
 
 /// Bars show means even where points would be shown for themselves.
@@ -218,19 +243,22 @@ fn mean_of(data: DataType) -> DataType {
     if data == DataType::MeanAndSem { data } else { DataType::MeanAndSd }
 }
 
-/// Simulations over measurements.
-fn scatter(svg: &mut Svg, frame: Frame, plot: &Plot, sets: &[PlotSet]) {
+/// Simulations over measurements. Gives the number of measurements that have no place.
+fn scatter(svg: &mut Svg, frame: Frame, plot: &Plot, sets: &[PlotSet]) -> usize {
     let all = || sets.iter().flat_map(|s| &s.points).flat_map(|p| [p.measurement, p.simulation]);
     let (x, y) = (value_axis(plot, all(), frame.left, frame.right), value_axis(plot, all(), frame.bottom, frame.top));
     svg.axes(frame, &x, &y, (5, 5), ("measured", "simulated"));
     let finite = || all().filter(|v| v.is_finite());
     let ends = [finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max)];
     svg.path("thin", ends.map(|v| Some((x.position(v)?, y.position(v)?))));
+    let mut missing = 0;
     for (i, set) in sets.iter().enumerate() {
         for p in thin(&set.points.iter().collect::<Vec<_>>(), POINTS) {
-            if let (Some(x), Some(y)) = (x.position(p.measurement), y.position(p.simulation)) {
-                svg.mark(&format!("spot {}", class(i)), MARKS[i % MARKS.len()], x, y);
+            match (x.position(p.measurement), y.position(p.simulation)) {
+                (Some(x), Some(y)) => svg.mark(&format!("spot {}", class(i)), MARKS[i % MARKS.len()], x, y),
+                _ => missing += 1,
             }
         }
     }
+    missing
 }

@@ -142,6 +142,12 @@ impl Svg {
         let _ = writeln!(self.body, r#"<text class="name mid" transform="translate({x} {y}) rotate(-90)">{}</text>"#, escape(text));
     }
 
+    /// Text under an axis, turned to read upwards; it ends at the given place.
+    pub fn text_below(&mut self, x: f64, y: f64, text: &str) {
+        let (x, y) = (number(x), number(y));
+        let _ = writeln!(self.body, r#"<text class="tick end" transform="translate({x} {y}) rotate(-90)">{}</text>"#, escape(text));
+    }
+
     /// Grid lines, ticks' labels and names of both axes. `infinite` labels the position of infinite abscissae.
     pub fn axes(&mut self, frame: Frame, x: &Axis, y: &Axis, ticks: (usize, usize), names: (&str, &str)) {
         for (_, at, label) in y.ticks(ticks.1) {

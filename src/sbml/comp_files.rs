@@ -19,6 +19,10 @@ pub fn beside(referring: &Source, reference: &str) -> Result<Source, String> {
         return Err("only files given relative to the model are read".to_owned());
     }
     let folder = Path::new(referring.name()).parent().unwrap_or_else(|| Path::new(""));
+    // A file in an archive is named as if the archive were a folder. Detours must not lead out of it.
+    if folder.ancestors().any(Path::is_file) {
+        return Err("a model in an archive cannot refer to other files yet".to_owned());
+    }
     let path = without_detours(&folder.join(relative));
     let text = std::fs::read_to_string(&path).map_err(|error| error.to_string())?;
     Ok(Source::new(path.display().to_string(), text))
