@@ -20,7 +20,7 @@ use rayon::prelude::*;
 use std::sync::Arc;
 
 /// Settings of the population's part.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct PopulationOptions {
     /// Matrix in the determinant of the Laplace approximation; `None`: as the problem hints, else the Hessian.
     pub curvature: Option<Curvature>,
@@ -35,12 +35,6 @@ impl PopulationOptions {
     pub(super) fn nodes(&self, nlme: &Nlme) -> (usize, u64) {
         let (nodes, seed) = (self.nodes.or(nlme.defaults.population_nodes), self.seed.or(nlme.defaults.seed));
         (nodes.unwrap_or(4096), seed.unwrap_or(1))
-    }
-}
-
-impl Default for PopulationOptions {
-    fn default() -> Self {
-        PopulationOptions { curvature: None, nodes: None, seed: None }
     }
 }
 

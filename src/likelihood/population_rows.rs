@@ -49,7 +49,7 @@ enum TermData {
     },
     /// A composite statistic with its measured value.
     Composite {
-        composite: Composite,
+        composite: Box<Composite>,
         value: f64,
         sd: Sd,
     },
@@ -125,7 +125,7 @@ impl PopulationRows {
                     2 * quantity(&noise_free(problem, row, observable, time))
                 };
                 let functionals: Vec<SampleFunctional> = statistic.functionals.iter().map(|f| functional(f, &mut value_of)).collect();
-                let composite = Composite::new(problem, statistic, &functionals);
+                let composite = Box::new(Composite::new(problem, statistic, &functionals));
                 sd_parameters.extend(composite.parameters());
                 let sd = given_sd(problem, sd.as_ref(), &mut sd_parameters)?.ok_or("a composite statistic needs statisticSd")?;
                 let data = TermData::Composite { composite, value: m.value, sd };

@@ -105,7 +105,9 @@ impl<'a> RowReader<'a> {
         context: &Context,
         d: &mut Diagnostics,
     ) -> Option<()> {
-        let Some(known) = self.known else { return Some(()) };
+        if self.known.is_none() {
+            return Some(());
+        }
         let cell = |column| self.cell(row, column);
         let kind = cell(DATA_TYPE).word(
             &[
@@ -140,7 +142,7 @@ impl<'a> RowReader<'a> {
                 if kind == Type::Trajectory {
                     DataKind::Trajectory { individual }
                 } else {
-                    DataKind::TimeToEvent { individual, event: self.event(row, kind, known, measurement, repeated, context, d)? }
+                    DataKind::TimeToEvent { individual, event: self.event(row, kind, measurement, repeated, context, d)? }
                 }
             }
             Type::Snapshot => {
@@ -165,7 +167,7 @@ impl<'a> RowReader<'a> {
                             .also(&cell(DATA_TYPE).span(), "a statistic of many individuals")
                     });
                 }
-                let statistic = self.statistic(row, kind, measurement, known, repeated, context, d)?;
+                let statistic = self.statistic(row, kind, measurement, repeated, context, d)?;
                 if kind == Type::Bulk { DataKind::Bulk(statistic) } else { DataKind::SnapshotStatistic(statistic) }
             }
         };
@@ -224,12 +226,12 @@ impl<'a> RowReader<'a> {
         &self,
         row: usize,
         kind: Type,
-        known: &Known,
         measurement: &Measurement,
         repeated: &mut Repeated,
         context: &Context,
         d: &mut Diagnostics,
     ) -> Option<String> {
+        let known = self.known?;
         let cell = self.cell(row, EVENT_ID);
         let row_kind = if kind == Type::TimeToEvent { "time_to_event" } else { "fraction_event" };
         let name = cell.optional_id(d);
@@ -276,11 +278,11 @@ impl<'a> RowReader<'a> {
         row: usize,
         kind: Type,
         measurement: &Measurement,
-        known: &Known,
         repeated: &mut Repeated,
         context: &Context,
         d: &mut Diagnostics,
     ) -> Option<PopulationStatistic> {
+        let known = self.known?;
         let cell = self.cell(row, STATISTIC);
         let built_in: &[&str] = match kind {
             Type::Bulk => &["mean", "fraction_event"],
@@ -296,7 +298,7 @@ impl<'a> RowReader<'a> {
                 "variance" => Statistic::Variance,
                 "sd" => Statistic::Sd,
                 "log_variance" => Statistic::LogVariance,
-                "fraction_event" => Statistic::FractionEvent(self.event(row, kind, known, measurement, repeated, context, d)?),
+                "fraction_event" => Statistic::FractionEvent(self.event(row, kind, measurement, repeated, context, d)?),
                 _ => Statistic::Covariance(self.second_observable(row, context, repeated)?),
             }
         } else if known.statistics.iter().any(|s| s.id == name) {

@@ -36,8 +36,10 @@ pub struct ProblemFile {
 /// The files of a sub-problem.
 #[derive(Debug, Clone, Default)]
 pub struct PartFiles {
-    /// Models with their ids: one in version 1, without id.
-    pub models: Vec<(String, FileName)>,
+    /// Ids of the models (version 2).
+    pub model_ids: Vec<String>,
+    /// The models' files; none where one of them cannot be read anyway.
+    pub models: Vec<FileName>,
     /// Observable tables.
     pub observables: Vec<FileName>,
     /// Measurement tables.
@@ -167,7 +169,8 @@ impl Reader<'_> {
             }
             models.truncate(1);
             file.parts.push(PartFiles {
-                models: models.into_iter().map(|model| (String::new(), model)).collect(),
+                model_ids: Vec::new(),
+                models,
                 measurements: self.required_files(entries, "measurement_files", place.clone(), ""),
                 conditions: self.required_files(entries, "condition_files", place.clone(), ""),
                 observables: self.required_files(entries, "observable_files", place, ""),
@@ -187,6 +190,7 @@ impl Reader<'_> {
         let top = self.source.span(0..0);
         file.parameters = self.required_files(entries, "parameter_files", top.clone(), hint);
         let mut part = PartFiles {
+            model_ids: Vec::new(),
             models: Vec::new(),
             observables: self.required_files(entries, "observable_files", top.clone(), hint),
             measurements: self.required_files(entries, "measurement_files", top.clone(), hint),
@@ -200,7 +204,9 @@ impl Reader<'_> {
             None => self.missing("model_files", top, entries, hint),
             Some(models) => {
                 let models = self.map(models, "`model_files`").unwrap_or_default();
-                part.models = models.iter().filter_map(|(id, range, model)| Some((id.clone(), self.model(range, model)?))).collect();
+                part.model_ids = models.iter().map(|(id, ..)| id.clone()).collect();
+                let files: Vec<Option<FileName>> = models.iter().map(|(_, range, model)| self.model(range, model)).collect();
+                part.models = files.into_iter().collect::<Option<_>>().unwrap_or_default();
             }
         }
         file.parts.push(part);

@@ -88,7 +88,7 @@ fn read_files(mut files: Files, file: &ProblemFile, d: &mut Diagnostics) -> Opti
     let nlme_tables = NlmeTables { hyper, effects, covariance, events, statistics, complete };
     let shared = Shared { version, file, parameters, core, complete: (parameters_complete, hyper_complete), parameter_tables, nlme_tables };
     if file.parts.len() > 1 && file.nlme.is_some() {
-        let place = &file.parts[1].models.first()?.1.span;
+        let place = &file.parts[1].models.first()?.span;
         d.push(super::unsupported(
             place,
             "the extension `nlme` in a problem of several sub-problems",
@@ -132,7 +132,7 @@ fn read_files(mut files: Files, file: &ProblemFile, d: &mut Diagnostics) -> Opti
 fn read_part(names: &PartFiles, shared: &Shared, files: &mut Files, mut missing: bool, d: &mut Diagnostics) -> Option<Problem> {
     let Shared { version, file, parameters, core, parameter_tables, nlme_tables, .. } = shared;
     let (version, core, (parameters_complete, hyper_complete)) = (*version, *core, shared.complete);
-    let models: Vec<Source> = names.models.iter().filter_map(|(_, name)| files.named(name, d)).collect();
+    let models: Vec<Source> = names.models.iter().filter_map(|name| files.named(name, d)).collect();
     let mut tables_of = |kind, names: &[FileName], d: &mut Diagnostics| tables(kind, names, files, &mut missing, d);
     let (observable_tables, mut observables_complete) = tables_of("observable", &names.observables, d);
     let (condition_tables, conditions_complete) = tables_of("condition", &names.conditions, d);
@@ -166,7 +166,7 @@ fn read_part(names: &PartFiles, shared: &Shared, files: &mut Files, mut missing:
             || core_ids.contains(id)
             || (version == Version::V1 && (conditions.targets.contains_key(id) || models.first().is_none_or(in_model)))
     };
-    let model_ids: Vec<&str> = names.models.iter().map(|(id, _)| id.as_str()).collect();
+    let model_ids: Vec<&str> = names.model_ids.iter().map(String::as_str).collect();
     let context = Context {
         version,
         observables: &observables,
