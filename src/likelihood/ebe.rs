@@ -49,6 +49,11 @@ impl WarmStart {
         self.last.is_none()
     }
 
+    /// The estimate b where the last search ended.
+    pub fn estimate(&self) -> Option<DVector<f64>> {
+        self.last.as_ref().map(|last| &last.l * &last.u)
+    }
+
     /// Remembers a mode with the quantities of its implicit derivative: `cross` = (Z L)^T Hess, n_b by n_phi, and `inverse` = A^-1.
     pub(super) fn store(&mut self, phi_typical: &[f64], omega: &Omega, u: &DVector<f64>, cross: &DMatrix<f64>, inverse: &DMatrix<f64>) {
         self.last = Some(Last {
@@ -110,7 +115,7 @@ pub struct Mode {
     pub value: f64,
     /// Largest component of the gradient in u.
     pub gradient_norm: f64,
-    /// Whether the tolerance of the gradient was met. If not, J is still within 1e-6 of its minimum, or has a kink there.
+    /// Whether the tolerance of the gradient was met. If not, J is still within 1e-3 of its minimum, or has a kink there.
     pub converged: bool,
     /// Evaluations with derivatives, over all starting points.
     pub evaluations: usize,
@@ -187,7 +192,7 @@ pub fn cell_parameters(phi_typical: &[f64], targets: &[usize], b: &DVector<f64>)
 ///
 /// # Errors
 /// The error of the data term if it fails at every starting point; [`EvaluationError::Inner`] if the search runs out of evaluations before it
-/// is within 1e-6 of the minimum of J, estimated by the Newton decrement. A minimum at a kink of J, as the start time of a response has
+/// is within 1e-3 of the minimum of J, estimated by the Newton decrement. A minimum at a kink of J, as the start time of a response has
 /// between two measurements, is accepted with `converged` false.
 pub fn empirical_bayes_estimate<C: Conditional + ?Sized>(
     conditional: &mut C,
@@ -235,7 +240,7 @@ pub fn empirical_bayes_estimate<C: Conditional + ?Sized>(
     let converged = gradient_norm <= options.tolerance * (1.0 + best.value.abs());
     if !converged {
         let decrement = newton_decrement(&best);
-        if !stuck && (decrement.is_nan() || decrement > 1e-6) {
+        if !stuck && (decrement.is_nan() || decrement > ACCEPTED.max(options.tolerance * (1.0 + best.value.abs()))) {
             return Err(EvaluationError::Inner(format!(
                 "the empirical Bayes estimate of an individual did not converge in {evaluations} evaluations (gradient {gradient_norm:.1e})"
             )));
@@ -244,6 +249,9 @@ pub fn empirical_bayes_estimate<C: Conditional + ?Sized>(
     let b = &omega.l * &best.u;
     Ok(Mode { u: best.u, b, value: best.value, gradient_norm, converged, evaluations, modes, data: best.data })
 }
+
+/// A search that did not meet its tolerance is accepted, and flagged, if J is this close to its minimum.
+const ACCEPTED: f64 = 1e-3;
 
 /// Number of extra starting points from which a search begins: those with the smallest J.
 const DESCENTS: usize = 2;
@@ -302,7 +310,7 @@ fn minimise<C: Conditional + ?Sized>(
             continue;
         }
         // Below this the value cannot tell a better point from a worse one: the gradient decides.
-        let resolvable = predicted > 1e-11 * (1.0 + current.value.abs());
+        let resolvable = predicted > 0.01 * tolerance;
         *evaluations += 1;
         let trial = match whitened.point(&current.u + &step, false, Scope::Random) {
             Ok(trial) => trial,

@@ -62,6 +62,12 @@ pub struct Memory {
 /// may have more than one mode (NLME.md 8.3).
 const SEARCH_ANEW: usize = 10;
 
+/// The first evaluations with a gradient search from several points each: far from the optimum, modes come and go.
+const SEARCH_ALWAYS: usize = 8;
+
+/// Estimates of other individuals that are among the starting points at most.
+const NEIGHBOURS: usize = 24;
+
 /// Number of quasi-random starting points of such a search.
 const SEARCH_POINTS: usize = 16;
 
@@ -366,7 +372,21 @@ impl Population {
         search: bool,
         order: Order,
     ) -> Result<IndividualTerm, EvaluationError> {
-        self.with_individual(data, natural, |c| self.marginal_of(c, data, natural, omega, warm, search, order))
+        let options = if search { &self.searching[data.coordinates.effects.len()] } else { &self.options };
+        self.with_individual(data, natural, |c| self.marginal_of(c, data, natural, omega, warm, options, order))
+    }
+
+    /// Settings of a search from several points: quasi-random ones, and where the searches of other individuals with the same effects ended
+    /// last (`estimates`). Of cells that are alike, those whose search went astray find their mode by those whose did not.
+    fn searching(&self, individual: usize, omega: &Omega, estimates: &[Option<DVector<f64>>]) -> MarginalOptions {
+        let effects = &self.individuals[individual].coordinates.effects;
+        let mut options = self.searching[effects.len()].clone();
+        let same = |i: &usize| *i != individual && &self.individuals[*i].coordinates.effects == effects;
+        let known: Vec<&DVector<f64>> = (0..estimates.len()).filter(same).filter_map(|i| estimates[i].as_ref()).collect();
+        let stride = known.len().div_ceil(NEIGHBOURS).max(1);
+        let whitened = known.into_iter().skip(individual % stride).step_by(stride).map(|b| omega.whiten(b));
+        options.ebe.starts.extend(whitened.filter(|u| u.iter().all(|x| x.is_finite())));
+        options
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -377,11 +397,10 @@ impl Population {
         natural: &[f64],
         omega: &Omega,
         warm: &mut WarmStart,
-        search: bool,
+        options: &MarginalOptions,
         order: Order,
     ) -> Result<IndividualTerm, EvaluationError> {
         let phi = data.coordinates.typical(natural);
-        let options = if search { &self.searching[data.coordinates.effects.len()] } else { &self.options };
         individual_marginal(conditional, &phi, &data.coordinates.targets, omega, options, warm, order).map_err(|e| match e {
             EvaluationError::Inner(message) => EvaluationError::Inner(format!("individual `{}`: {message}", data.id)),
             other => other,
@@ -405,16 +424,22 @@ impl Population {
         let omega = self.covariance.evaluate(&natural)?;
         let chain = Chain::new(map, natural.len());
         memory.warm.resize(self.individuals.len(), WarmStart::default());
-        let search = order > Order::Value && memory.gradients.is_multiple_of(SEARCH_ANEW);
+        let search = order > Order::Value && (memory.gradients < SEARCH_ALWAYS || memory.gradients.is_multiple_of(SEARCH_ANEW));
         memory.gradients += usize::from(order > Order::Value);
+        let neighbours: Vec<Option<DVector<f64>>> = if search { memory.warm.iter().map(WarmStart::estimate).collect() } else { Vec::new() };
         let terms: Vec<Result<IndividualPart, EvaluationError>> = self
             .individuals
             .par_iter()
             .zip(memory.warm.par_iter_mut())
-            .map(|(data, warm)| {
+            .enumerate()
+            .map(|(i, (data, warm))| {
                 let block = omega.select(&data.coordinates.effects);
+                let options = match search {
+                    true => self.searching(i, &block, &neighbours),
+                    false => self.options.clone(),
+                };
                 self.with_individual(data, &natural, |c| {
-                    let term = self.marginal_of(c, data, &natural, &block, warm, search, order)?;
+                    let term = self.marginal_of(c, data, &natural, &block, warm, &options, order)?;
                     let mut part = IndividualPart { value: term.value, gradient: Vec::new(), slopes: Vec::new(), information: None };
                     if order > Order::Value {
                         part.slopes = chain.slopes(&natural, &data.coordinates.all, &block);
