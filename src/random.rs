@@ -19,6 +19,8 @@ pub enum Purpose {
     Importance,
     /// Order of simultaneous events.
     Events,
+    /// Starting points of pooled fits (index: start).
+    Pooled,
 }
 
 impl Purpose {
@@ -31,6 +33,7 @@ impl Purpose {
             Purpose::Importance => 4,
             Purpose::Redraws => 5,
             Purpose::Events => 6,
+            Purpose::Pooled => 8,
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use super::evaluate::{compile, objective_of};
 use super::load::Loaded;
+use super::pooled::PooledStart;
 use super::progress::Progress;
 use super::{PopulationArguments, PriorConvention, ProblemArguments, SolverArguments, Status, describe, fail, series};
-use crate::estimate::multistart::{MultistartOptions, multistart, multistart_refined};
+use crate::estimate::multistart::{MultistartOptions, Stages, multistart_staged};
 use crate::estimate::trust_region;
 use crate::estimate::uncertainty::{Uncertainty, uncertainty};
 use crate::estimate::{Fit, Start};
@@ -139,11 +140,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
         true => Some(objective_with(&PopulationOptions { curvature: Some(Curvature::GaussNewton), ..arguments.population.options() })?),
         false => None,
     };
-    let finished = |start: &Start| progress.finished(start);
-    let fit = match &coarse {
-        Some(coarse) => multistart_refined(coarse, &objective, &options, &finished, &stop),
-        None => multistart(&objective, &options, &finished, &stop),
+    let pooled = match objective.individuals() > 0 {
+        true => PooledStart::new(&models, &loaded, solver.clone(), arguments.seed),
+        false => None,
     };
+    let prepare =
+        |index: usize, point: &[f64]| pooled.as_ref().map_or_else(|| point.to_vec(), |pooled| pooled.prepare(index, point, &stop));
+    let stages = Stages { coarse: coarse.as_ref(), prepare: Some(&prepare) };
+    let fit = multistart_staged(&stages, &objective, &options, &|start: &Start| progress.finished(start), &stop);
     progress.done();
     let interrupted = stop.load(Ordering::Relaxed);
     let best = fit.best().cloned();

@@ -20,6 +20,7 @@ mod gradient_check;
 pub mod load;
 pub mod model_file;
 mod output;
+mod pooled;
 mod progress;
 mod series;
 mod simulate;

@@ -11,7 +11,9 @@ pub mod trust_region;
 pub mod uncertainty;
 
 pub use gradient_check::{GradientCheck, GradientCheckOptions, Verdict, gradient_check};
-pub use multistart::{Control, MultistartOptions, Plateau, Progress, multistart, multistart_refined, multistart_with, plateau, waterfall};
+pub use multistart::{
+    Control, MultistartOptions, Plateau, Progress, Stages, multistart, multistart_staged, multistart_with, plateau, waterfall,
+};
 pub use uncertainty::{Bound, ParameterUncertainty, Uncertainty, uncertainty};
 
 use std::time::Duration;

@@ -81,10 +81,18 @@ pub fn multistart<O: Objective>(objective: &O, options: &MultistartOptions, prog
     multistart_with(objective, options, &Control::default(), &finished, stop)
 }
 
-/// Like [`multistart`], where each start minimises `coarse`, which is close to `objective` and cheaper, and then `objective` from there.
-/// Final values and points are those of `objective`; the trace is of both in turn, and iterations and evaluations are counted together.
-pub fn multistart_refined<O: Objective>(
-    coarse: &O,
+/// How a start comes closer before it minimises the objective.
+pub struct Stages<'a, O> {
+    /// Minimised first: close to the objective and cheaper.
+    pub coarse: Option<&'a O>,
+    /// Turns a random starting point, given with the index of the start, into one from which to begin.
+    pub prepare: Option<&'a (dyn Fn(usize, &[f64]) -> Vec<f64> + Sync)>,
+}
+
+/// Like [`multistart`], in stages. Final values and points are those of `objective`; the trace is of the coarse objective and this one in
+/// turn, and iterations and evaluations are counted together.
+pub fn multistart_staged<O: Objective>(
+    stages: &Stages<O>,
     objective: &O,
     options: &MultistartOptions,
     progress: &(dyn Fn(&Start) + Sync),
@@ -95,7 +103,11 @@ pub fn multistart_refined<O: Objective>(
             progress(start);
         }
     };
-    run_starts(coarse, Some(objective), options, &Control::default(), &finished, stop)
+    let (first, then) = match stages.coarse {
+        Some(coarse) => (coarse, Some(objective)),
+        None => (objective, None),
+    };
+    run_starts(first, then, stages.prepare, options, &Control::default(), &finished, stop)
 }
 
 /// Runs all starts; [`Fit::starts`] is in order of the index whatever the order of completion. A random starting point where the
@@ -107,12 +119,13 @@ pub fn multistart_with<O: Objective>(
     progress: &(dyn Fn(Progress<'_>) + Sync),
     stop: &AtomicBool,
 ) -> Fit {
-    run_starts(objective, None, options, control, progress, stop)
+    run_starts(objective, None, None, options, control, progress, stop)
 }
 
 fn run_starts<O: Objective>(
     objective: &O,
     refine: Option<&O>,
+    prepare: Option<&(dyn Fn(usize, &[f64]) -> Vec<f64> + Sync)>,
     options: &MultistartOptions,
     control: &Control,
     progress: &(dyn Fn(Progress<'_>) + Sync),
@@ -133,7 +146,9 @@ fn run_starts<O: Objective>(
                 Some(start) => start.clone(),
                 None => {
                     let deadline = control.time.map(|limit| clock + limit);
-                    let mut start = one_start(objective, index, point, options, deadline, progress, stop);
+                    let nominal = index == 0 && begins_at_nominal(objective.parameters(), options);
+                    let prepared = prepare.filter(|_| !nominal).map(|prepare| prepare(index, point));
+                    let mut start = one_start(objective, index, prepared.as_deref().unwrap_or(point), options, deadline, progress, stop);
                     if let Some(refine) = refine.filter(|_| start.value.is_finite()) {
                         start = refined(refine, start, options, deadline, progress, stop);
                     }

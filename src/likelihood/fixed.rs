@@ -6,7 +6,7 @@ use super::simulated::{Derivatives, Direction, Equilibrium, Pool, Rows, Simulate
 use super::{Estimated, Evaluation, EvaluationError, Objective, Order};
 use crate::model::compiled::CompiledExperiment;
 use crate::ode::SimulationError;
-use crate::petab::{DataKind, Problem};
+use crate::petab::{DataKind, Problem, Statistic};
 use indexmap::IndexMap;
 use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
@@ -49,11 +49,25 @@ pub struct Fitted {
 impl FixedEffects {
     /// The objective of the rows of kind `Typical`.
     pub fn new(pool: Arc<Pool>, problem: &Problem) -> Self {
+        Self::of_rows(pool, problem, &|kind| *kind == DataKind::Typical)
+    }
+
+    /// The objective of the naive pooled reading: rows of individuals and bulk means too are taken for those of the typical individual.
+    /// Other population rows are left out.
+    pub fn pooled(pool: Arc<Pool>, problem: &Problem) -> Self {
+        Self::of_rows(pool, problem, &|kind| match kind {
+            DataKind::Typical | DataKind::Trajectory { .. } | DataKind::TimeToEvent { .. } => true,
+            DataKind::Bulk(s) => s.statistic == Statistic::Mean && s.sd.is_none(),
+            DataKind::Snapshot { .. } | DataKind::SnapshotStatistic(_) => false,
+        })
+    }
+
+    fn of_rows(pool: Arc<Pool>, problem: &Problem, counts: &dyn Fn(&DataKind) -> bool) -> Self {
         // Conditions often differ in what concerns the bookkeeping of the data only: such experiments are simulated once.
         let courses: Vec<Vec<u64>> = pool.model().experiments.iter().map(CompiledExperiment::course).collect();
         let mut by_course: IndexMap<&[u64], (usize, Vec<usize>)> = IndexMap::new();
         for (i, m) in problem.measurements.iter().enumerate() {
-            if m.kind == DataKind::Typical {
+            if counts(&m.kind) {
                 by_course.entry(&courses[m.experiment]).or_insert_with(|| (m.experiment, Vec::new())).1.push(i);
             }
         }

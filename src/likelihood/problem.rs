@@ -95,6 +95,20 @@ impl ProblemObjective {
         Ok(ProblemObjective { map: ParameterMap::new(first), parts, priors: Priors::new(first, Convention::default()) })
     }
 
+    /// The naive pooled reading of a problem: one typical individual behind all rows, see [`FixedEffects::pooled`]. Parameters of the
+    /// covariance are without effect. A place to start from.
+    pub fn pooled(models: &[(Arc<CompiledModel>, &Problem)], options: Options) -> Option<Self> {
+        let (_, first) = models.first()?;
+        let mut parts: Vec<Part> = Vec::new();
+        for (model, problem) in models {
+            let pool = Arc::new(Pool::new(model.clone(), options.clone()));
+            let start = parts.last().map_or(0, |p| p.measurements.end);
+            let measurements = start..start + problem.measurements.len();
+            parts.push(Part { fixed: FixedEffects::pooled(pool.clone(), problem), pool, population: None, measurements });
+        }
+        Some(ProblemObjective { map: ParameterMap::new(first), parts, priors: Priors::new(first, Convention::default()) })
+    }
+
     /// The same with another convention of the priors of version 1.
     pub fn with_convention(self, problem: &Problem, convention: Convention) -> Self {
         ProblemObjective { priors: Priors::new(problem, convention), ..self }
