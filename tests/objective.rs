@@ -85,7 +85,7 @@ fn o3_values() {
         close("bulk", term(&exact, &p, "bulk"), o["nll_PA_dataset4"].as_f64().unwrap(), 1e-8);
         close("snapshot", term(&exact, &p, "snapshot_statistic"), o["nll_SCSH_variance_dataset7"].as_f64().unwrap(), 1e-8);
         // Importance sampling meets the exact value within its error.
-        let i = exact.population().unwrap().importance(&p, 4096, 3).unwrap();
+        let i = exact.importance(&p, 4096, 3).unwrap();
         let difference = i.value - o["nll_traj_dataset2_agh"].as_f64().unwrap();
         assert!(difference.abs() < 4.0 * i.standard_error.max(1e-3), "importance sampling off by {difference}");
     }

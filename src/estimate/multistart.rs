@@ -81,12 +81,15 @@ pub fn multistart<O: Objective>(objective: &O, options: &MultistartOptions, prog
     multistart_with(objective, options, &Control::default(), &finished, stop)
 }
 
+/// Turns a random starting point, given with the index of the start, into one from which to begin.
+pub type Prepare<'a> = &'a (dyn Fn(usize, &[f64]) -> Vec<f64> + Sync);
+
 /// How a start comes closer before it minimises the objective.
 pub struct Stages<'a, O> {
     /// Minimised first: close to the objective and cheaper.
     pub coarse: Option<&'a O>,
-    /// Turns a random starting point, given with the index of the start, into one from which to begin.
-    pub prepare: Option<&'a (dyn Fn(usize, &[f64]) -> Vec<f64> + Sync)>,
+    /// Prepares random starting points.
+    pub prepare: Option<Prepare<'a>>,
 }
 
 /// Like [`multistart`], in stages. Final values and points are those of `objective`; the trace is of the coarse objective and this one in
@@ -125,7 +128,7 @@ pub fn multistart_with<O: Objective>(
 fn run_starts<O: Objective>(
     objective: &O,
     refine: Option<&O>,
-    prepare: Option<&(dyn Fn(usize, &[f64]) -> Vec<f64> + Sync)>,
+    prepare: Option<Prepare<'_>>,
     options: &MultistartOptions,
     control: &Control,
     progress: &(dyn Fn(Progress<'_>) + Sync),
