@@ -137,7 +137,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
     let progress = Progress::new(arguments.starts, minimised, arguments.quiet);
     // The Gauss-Newton determinant leads to about the same optimum, and its gradient needs no third derivatives.
     let coarse = match objective.populations().any(|p| p.individuals() > 0 && p.curvature() == Curvature::Exact) {
-        true => Some(objective_with(&PopulationOptions { curvature: Some(Curvature::GaussNewton), ..arguments.population.options() })?),
+        true => Some(objective_with(&PopulationOptions {
+            curvature: Some(Curvature::GaussNewton),
+            exact: false,
+            ..arguments.population.options()
+        })?),
         false => None,
     };
     let pooled = match objective.individuals() > 0 {

@@ -126,6 +126,8 @@ enum Integration {
     Laplace,
     /// Laplace's approximation with the Gauss-Newton matrix (FOCEI)
     GaussNewton,
+    /// Adaptive cubature, for up to four random effects: where Laplace's approximation is poor, as for survivors
+    Exact,
 }
 
 /// Options about populations.
@@ -145,10 +147,11 @@ struct PopulationArguments {
 impl PopulationArguments {
     fn options(&self) -> PopulationOptions {
         let curvature = self.integration.map(|integration| match integration {
-            Integration::Laplace => Curvature::Exact,
+            Integration::Laplace | Integration::Exact => Curvature::Exact,
             Integration::GaussNewton => Curvature::GaussNewton,
         });
-        PopulationOptions { curvature, nodes: self.nodes, seed: self.node_seed }
+        let exact = self.integration == Some(Integration::Exact);
+        PopulationOptions { curvature, exact, nodes: self.nodes, seed: self.node_seed }
     }
 }
 

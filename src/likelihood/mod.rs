@@ -12,6 +12,7 @@ pub mod adjoint;
 pub mod composite;
 pub mod coordinates;
 pub mod covariance;
+pub mod cubature;
 pub mod distribution;
 pub mod ebe;
 pub mod fixed;

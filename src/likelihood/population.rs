@@ -2,6 +2,7 @@
 
 use super::coordinates::{Coordinate, CoordinateKind};
 use super::covariance::{Covariance, Omega};
+use super::cubature::{CubatureOptions, MOST_EFFECTS, cubature};
 use super::ebe::{EbeOptions, WarmStart, cell_parameters};
 use super::importance::{Proposal, importance_sampling};
 use super::individual::Curvature;
@@ -24,6 +25,9 @@ use std::sync::Arc;
 pub struct PopulationOptions {
     /// Matrix in the determinant of the Laplace approximation; `None`: as the problem hints, else the Hessian.
     pub curvature: Option<Curvature>,
+    /// Whether the random effects of individuals are integrated by adaptive cubature rather than by Laplace's approximation, where there
+    /// are few enough of them.
+    pub exact: bool,
     /// Number of quasi-random nodes for population statistics with more than four random effects; `None`: as the problem hints, else 4096.
     pub nodes: Option<usize>,
     /// Seed of the nodes; `None`: as the problem hints, else 1.
@@ -46,6 +50,7 @@ pub struct Population {
     individuals: Vec<IndividualData>,
     rows: Vec<PopulationRows>,
     options: MarginalOptions,
+    exact: bool,
     /// The same with several starting points for the estimates, by number of effects.
     searching: Vec<MarginalOptions>,
 }
@@ -303,6 +308,7 @@ impl Population {
         };
         // The gradient of a simulated likelihood is no more accurate than the simulation.
         let ebe = EbeOptions { tolerance: EbeOptions::default().tolerance.max(100.0 * pool.options().rtol), ..EbeOptions::default() };
+        let exact = options.exact;
         let options = MarginalOptions { curvature: options.curvature.unwrap_or(hint), ebe };
         let searching = (0..=effect_ids.len())
             .map(|n| {
@@ -311,7 +317,14 @@ impl Population {
                 MarginalOptions { ebe: EbeOptions { starts, ..options.ebe.clone() }, ..options.clone() }
             })
             .collect();
-        Ok(Population { pool, covariance, effect_ids, individuals, rows, options, searching })
+        if let Some(data) = individuals.iter().find(|i| exact && i.coordinates.effects.len() > MOST_EFFECTS) {
+            return Err(format!(
+                "the exact marginal likelihood of individuals with more than {MOST_EFFECTS} random effects (`{}` has {})",
+                data.id,
+                data.coordinates.effects.len()
+            ));
+        }
+        Ok(Population { pool, covariance, effect_ids, individuals, rows, options, exact, searching })
     }
 
     /// Ids of the random effects.
@@ -401,10 +414,19 @@ impl Population {
         order: Order,
     ) -> Result<IndividualTerm, EvaluationError> {
         let phi = data.coordinates.typical(natural);
-        individual_marginal(conditional, &phi, &data.coordinates.targets, omega, options, warm, order).map_err(|e| match e {
+        let targets = &data.coordinates.targets;
+        let exact = self.exact && !targets.is_empty();
+        let named = |e: EvaluationError| match e {
             EvaluationError::Inner(message) => EvaluationError::Inner(format!("individual `{}`: {message}", data.id)),
             other => other,
-        })
+        };
+        let laplace_order = if exact { Order::Value } else { order };
+        let mut term = individual_marginal(conditional, &phi, targets, omega, options, warm, laplace_order).map_err(named)?;
+        if exact {
+            let integral = cubature(conditional, &phi, targets, omega, &term, &CubatureOptions::default(), order).map_err(named)?;
+            (term.value, term.d_phi, term.d_parameters) = (integral.value, integral.d_phi, integral.d_parameters);
+        }
+        Ok(term)
     }
 
     /// Adds the population's value, gradient and curvature to an evaluation.
