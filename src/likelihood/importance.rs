@@ -7,7 +7,7 @@ use super::ebe::cell_parameters;
 use super::individual::{Conditional, ConditionalOrder, Scope};
 use super::laplace::IndividualTerm;
 use super::nodes::log_sum_exp;
-use nalgebra::DMatrix;
+use nalgebra::{DMatrix, DVector};
 use statrs::distribution::{ChiSquared, ContinuousCDF, Normal};
 use statrs::function::gamma::ln_gamma;
 use std::f64::consts::PI;
@@ -75,7 +75,25 @@ pub struct Importance {
     pub failed: usize,
 }
 
-/// Integrates over the random effects with `proposal` shifted to the estimate of `laplace` and scaled by its posterior covariance.
+/// Where a proposal is centred, and a square root of its covariance.
+#[derive(Debug, Clone)]
+struct Frame {
+    centre: DVector<f64>,
+    root: DMatrix<f64>,
+}
+
+/// Draws with their log weights.
+struct Draws {
+    b: Vec<DVector<f64>>,
+    log_weights: Vec<f64>,
+    failed: usize,
+    failure: Option<EvaluationError>,
+}
+
+/// Integrates over the random effects with `proposal` shifted to the estimate of `laplace` and scaled by its posterior covariance. Where the
+/// weights then show that the posterior is no such peak (a survivor's is cut off at an edge, or there are several modes), the proposal is
+/// fitted to the posterior: first to draws from it and from the prior, then to draws from what was found, at most [`ADAPTATIONS`] times. The
+/// result with the largest effective sample size counts.
 ///
 /// # Errors
 /// The last error of the conditional likelihood if every draw fails; [`EvaluationError::Inner`] if the sum of weights is not finite.
@@ -91,25 +109,74 @@ pub fn importance_sampling<C: Conditional + ?Sized>(
     proposal: &Proposal,
 ) -> Result<Importance, EvaluationError> {
     assert_eq!(proposal.x.nrows(), targets.len(), "one component for each random effect");
-    let log_det_root = if targets.is_empty() { 0.0 } else { laplace.posterior_root.determinant().abs().ln() };
-    let constant = log_det_root - 0.5 * targets.len() as f64 * (2.0 * PI).ln();
-    let (mut log_weights, mut failure) = (Vec::with_capacity(proposal.len()), None);
-    let mut failed = 0;
-    for (x, log_density) in proposal.x.column_iter().zip(&proposal.log_density) {
-        let b = &laplace.b + &laplace.posterior_root * x;
-        match conditional.evaluate(&cell_parameters(phi_typical, targets, &b), ConditionalOrder::Value, Scope::All) {
-            Ok(data) => log_weights.push(constant - data.value - omega.prior(&b) - log_density),
-            Err(error) => {
-                failed += 1;
-                failure = Some(error);
-                log_weights.push(f64::NEG_INFINITY);
-            }
+    let mut draw = |frame: &Frame| draws(conditional, phi_typical, targets, omega, frame, proposal);
+    let mut frame = Frame { centre: laplace.b.clone(), root: laplace.posterior_root.clone() };
+    let mut at = draw(&frame);
+    let first = estimate(&mut at);
+    let n = proposal.len() as f64;
+    let good = |i: &Importance| i.effective_sample_size >= 0.2 * n && (i.pareto_shape < 0.5 || i.pareto_shape.is_nan());
+    if targets.is_empty() || first.as_ref().is_ok_and(good) {
+        return first;
+    }
+    let mut best = first;
+    // The prior's draws find what lies beside the mode.
+    let wide = draw(&Frame { centre: DVector::zeros(targets.len()), root: omega.l.clone() });
+    at.b.extend(wide.b);
+    at.log_weights.extend(wide.log_weights);
+    for _ in 0..ADAPTATIONS {
+        let Some(next) = fitted(&at, targets.len()) else { break };
+        frame = next;
+        at = draw(&frame);
+        let now = estimate(&mut at);
+        let better = match (&now, &best) {
+            (Ok(now), Ok(best)) => now.effective_sample_size > best.effective_sample_size,
+            (now, _) => now.is_ok(),
+        };
+        if better {
+            best = now;
+        }
+        if best.as_ref().is_ok_and(good) {
+            break;
         }
     }
-    let n = proposal.len() as f64;
-    let Some((log_sum, shares)) = log_sum_exp(&log_weights) else {
+    best
+}
+
+/// How often a proposal is fitted to the posterior at most.
+const ADAPTATIONS: usize = 4;
+
+fn draws<C: Conditional + ?Sized>(
+    conditional: &mut C,
+    phi_typical: &[f64],
+    targets: &[usize],
+    omega: &Omega,
+    frame: &Frame,
+    proposal: &Proposal,
+) -> Draws {
+    let log_det_root = if targets.is_empty() { 0.0 } else { frame.root.determinant().abs().ln() };
+    let constant = log_det_root - 0.5 * targets.len() as f64 * (2.0 * PI).ln();
+    let mut result = Draws { b: Vec::new(), log_weights: Vec::with_capacity(proposal.len()), failed: 0, failure: None };
+    for (x, log_density) in proposal.x.column_iter().zip(&proposal.log_density) {
+        let b = &frame.centre + &frame.root * x;
+        match conditional.evaluate(&cell_parameters(phi_typical, targets, &b), ConditionalOrder::Value, Scope::All) {
+            Ok(data) => result.log_weights.push(constant - data.value - omega.prior(&b) - log_density),
+            Err(error) => {
+                // Where the density vanishes, as it does for deaths where the event never happens, the weight is 0.
+                result.failed += usize::from(!matches!(error, EvaluationError::Density(_)));
+                result.failure = Some(error);
+                result.log_weights.push(f64::NEG_INFINITY);
+            }
+        }
+        result.b.push(b);
+    }
+    result
+}
+
+fn estimate(draws: &mut Draws) -> Result<Importance, EvaluationError> {
+    let n = draws.log_weights.len() as f64;
+    let Some((log_sum, shares)) = log_sum_exp(&draws.log_weights) else {
         let default = EvaluationError::Inner("the marginal likelihood of an individual is not finite at any draw".to_string());
-        return Err(failure.unwrap_or(default));
+        return Err(draws.failure.take().unwrap_or(default));
     };
     let squares = shares.norm_squared();
     Ok(Importance {
@@ -118,8 +185,26 @@ pub fn importance_sampling<C: Conditional + ?Sized>(
         standard_error: ((squares - 1.0 / n).max(0.0) * n / (n - 1.0)).sqrt(),
         effective_sample_size: 1.0 / squares,
         pareto_shape: pareto_shape(shares.as_slice()),
-        failed,
+        failed: draws.failed,
     })
+}
+
+/// Mean and covariance of the posterior by weighted draws. Weights are cut at their tempered size where few draws carry all of them.
+fn fitted(draws: &Draws, n: usize) -> Option<Frame> {
+    let mut tempered = draws.log_weights.clone();
+    for _ in 0..8 {
+        let (_, shares) = log_sum_exp(&tempered)?;
+        if 1.0 / shares.norm_squared() >= 4.0 * n as f64 + 4.0 {
+            let centre = draws.b.iter().zip(shares.iter()).fold(DVector::zeros(n), |sum, (b, w)| sum + b * *w);
+            let covariance = draws.b.iter().zip(shares.iter()).fold(DMatrix::zeros(n, n), |sum, (b, w)| {
+                let d = b - &centre;
+                sum + &d * d.transpose() * *w
+            });
+            return Some(Frame { centre, root: covariance.cholesky()?.l() });
+        }
+        tempered.iter_mut().for_each(|w| *w *= 0.5);
+    }
+    None
 }
 
 /// Shape of a generalised Pareto distribution fitted to the largest weights: Zhang and Stephens (2009), with the weak prior of Vehtari et
