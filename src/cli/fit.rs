@@ -198,7 +198,7 @@ impl AtBest {
     fn new(objective: &ProblemObjective, start: &Start, arguments: &Arguments, interrupted: bool) -> Result<Self, Status> {
         let numerics = |e| fail(Status::Numerics, e);
         let natural = objective.map().natural(&start.point);
-        let summary = objective.summary(&natural).map_err(numerics)?;
+        let mut summary = objective.summary(&natural).map_err(numerics)?;
         let mut warnings = Vec::new();
         let mut errors = None;
         if !arguments.no_uncertainty && !interrupted {
@@ -223,6 +223,7 @@ impl AtBest {
         if objective.individuals() > 0 && arguments.importance > 0 && !interrupted {
             match objective.importance(&natural, arguments.importance, arguments.seed) {
                 Ok(i) => {
+                    warnings.extend(compare_laplace(&mut summary, &i));
                     if i.worst_pareto_shape > 0.7 {
                         warnings.push(format!(
                             "importance sampling is not reliable for every individual (largest Pareto shape {:.2})",
@@ -240,6 +241,35 @@ impl AtBest {
         }
         Ok(AtBest { natural, x: start.point.clone(), summary, uncertainty: errors, importance, warnings })
     }
+}
+
+/// How far Laplace's approximation of an individual may be off.
+const POOR: f64 = 0.1;
+
+/// Marks the individuals whose likelihood by Laplace's approximation differs from that by importance sampling, and says so.
+fn compare_laplace(summary: &mut Summary, importance: &ImportanceSummary) -> Option<String> {
+    let mut worst: Option<(String, f64)> = None;
+    let mut count = 0;
+    for individual in &mut summary.individuals {
+        let Some((_, value, error)) = importance.individuals.iter().find(|(id, ..)| *id == individual.id) else { continue };
+        let off = individual.nll - value;
+        if off.abs() <= POOR.max(3.0 * error) {
+            continue;
+        }
+        count += 1;
+        if !individual.status.is_empty() {
+            individual.status += "; ";
+        }
+        individual.status += &format!("Laplace approximation off by {off:.2}");
+        if worst.as_ref().is_none_or(|(_, w)| w.abs() < off.abs()) {
+            worst = Some((individual.id.clone(), off));
+        }
+    }
+    let (id, off) = worst?;
+    Some(format!(
+        "Laplace's approximation of -log L misses more than {POOR} in {count} individuals (most in `{id}`: {off:.2}); -2 log L by importance sampling holds, \
+         and `--integration exact` fits such individuals right where they have at most four random effects"
+    ))
 }
 
 fn results(

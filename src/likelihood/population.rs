@@ -141,7 +141,7 @@ struct IndividualData {
 const PROPOSAL_DEGREES: f64 = 5.0;
 
 /// Marginal likelihood of all individuals by importance sampling.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ImportanceSummary {
     /// Negative log-likelihood of the individuals.
     pub value: f64,
@@ -151,20 +151,29 @@ pub struct ImportanceSummary {
     pub worst_pareto_shape: f64,
     /// Smallest effective sample size of an individual.
     pub least_sample_size: f64,
+    /// Every individual: identifier, negative log-likelihood without the weight, and its standard error.
+    pub individuals: Vec<(String, f64, f64)>,
 }
 
 impl ImportanceSummary {
     /// That of no individual.
     pub fn none() -> Self {
-        ImportanceSummary { value: 0.0, standard_error: 0.0, worst_pareto_shape: f64::NEG_INFINITY, least_sample_size: f64::INFINITY }
+        ImportanceSummary {
+            value: 0.0,
+            standard_error: 0.0,
+            worst_pareto_shape: f64::NEG_INFINITY,
+            least_sample_size: f64::INFINITY,
+            individuals: Vec::new(),
+        }
     }
 
     /// Adds that of other individuals.
-    pub fn add(&mut self, other: &ImportanceSummary) {
+    pub fn add(&mut self, other: ImportanceSummary) {
         self.value += other.value;
         self.standard_error = self.standard_error.hypot(other.standard_error);
         self.worst_pareto_shape = self.worst_pareto_shape.max(other.worst_pareto_shape);
         self.least_sample_size = self.least_sample_size.min(other.least_sample_size);
+        self.individuals.extend(other.individuals);
     }
 }
 
@@ -518,11 +527,12 @@ impl Population {
         let mut summary = ImportanceSummary::none();
         for (data, part) in self.individuals.iter().zip(parts) {
             let i = part?;
-            summary.add(&ImportanceSummary {
+            summary.add(ImportanceSummary {
                 value: data.weight * i.value,
                 standard_error: data.weight * i.standard_error,
                 worst_pareto_shape: i.pareto_shape,
                 least_sample_size: i.effective_sample_size,
+                individuals: vec![(data.id.clone(), i.value, i.standard_error)],
             });
         }
         Ok(summary)

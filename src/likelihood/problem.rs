@@ -167,7 +167,7 @@ impl ProblemObjective {
     pub fn importance(&self, natural: &[f64], draws: usize, seed: u64) -> Result<ImportanceSummary, EvaluationError> {
         let mut total = ImportanceSummary::none();
         for population in self.populations() {
-            total.add(&population.importance(natural, draws, seed)?);
+            total.add(population.importance(natural, draws, seed)?);
         }
         Ok(total)
     }
