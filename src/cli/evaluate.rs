@@ -144,7 +144,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
     let text = serde_json::to_string_pretty(&Value::Object(result)).map_err(|e| fail(Status::Files, e))?;
     match &arguments.json {
         Some(path) => std::fs::write(path, text).map_err(|e| cannot_write(path, &e))?,
-        None => println!("{text}"),
+        None => super::output::print(&format!("{text}\n"))?,
     }
     Ok(())
 }
