@@ -166,3 +166,27 @@ fn a_row_has_to_say_of_which_model_it_is() {
     assert!(text.contains("error[P0217]: a measurement names no model, but the problem has several"), "{text}");
     assert!(text.contains("error[P0214]: measurement refers to an undefined model `slaw`") && text.contains("`slow`"), "{text}");
 }
+
+#[test]
+fn an_alias_belongs_to_the_models_that_have_its_entity() {
+    // An entity of the first model, of the second, and of none, which stays an error.
+    for (entity, formula, status) in [("A", "2*A", 0), ("B", "B+0.1", 0), ("nothing", "B+0.1", 1)] {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        version_2(folder, &["fast", "slow"], &[A[0], B[0], A[1], B[1], A[2]]);
+        let expected = evaluate(folder);
+        put(folder, "map.tsv", &tabs(&format!("petabEntityId modelEntityId\nalias {entity}")));
+        let edit = |name: &str, change: &dyn Fn(String) -> String| {
+            put(folder, name, &change(std::fs::read_to_string(folder.join(name)).unwrap()));
+        };
+        edit("problem.yaml", &|text| text + "mapping_files: [map.tsv]\n");
+        if status == 0 {
+            edit("o.tsv", &|text| text.replace(formula, &formula.replace(entity, "alias")).replace(&format!("(1+{entity})"), "(1+alias)"));
+            close(evaluate(folder)["llh"].as_f64().unwrap(), expected["llh"].as_f64().unwrap());
+        }
+        let check = mixode(&["check", folder.to_str().unwrap()]);
+        let text = String::from_utf8_lossy(&check.stderr).into_owned();
+        assert_eq!(check.status.code(), Some(status), "{entity}: {text}");
+        assert_eq!(text.matches("error[M0208]").count(), status as usize, "{entity}: {text}");
+    }
+}

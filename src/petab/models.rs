@@ -6,8 +6,8 @@ use crate::diag::Source;
 
 /// Splits a problem whose measurements belong to several models: `model_of` says for each measurement to which of `models`. The first
 /// model's part keeps the others in [`Problem::others`]. What no measurement of a part uses need not be valid for its model and is left out.
-pub(super) fn split(whole: Problem, models: Vec<Source>, model_of: &[usize]) -> Problem {
-    let mut parts = models.into_iter().enumerate().map(|(k, model)| part(&whole, model, k, model_of)).collect::<Vec<_>>().into_iter();
+pub(super) fn split(whole: Problem, models: &[Source], model_of: &[usize]) -> Problem {
+    let mut parts = (0..models.len()).map(|k| part(&whole, models, k, model_of)).collect::<Vec<_>>().into_iter();
     match parts.next() {
         Some(first) => Problem { others: parts.collect(), ..first },
         None => whole,
@@ -32,7 +32,7 @@ impl Used {
     }
 }
 
-fn part(whole: &Problem, model: Source, k: usize, model_of: &[usize]) -> Problem {
+fn part(whole: &Problem, models: &[Source], k: usize, model_of: &[usize]) -> Problem {
     let mine: Vec<usize> = (0..whole.measurements.len()).filter(|m| model_of[*m] == k).collect();
     let (mut observables, mut experiments, mut individuals) = (Used::default(), Used::default(), Used::default());
     let mut measurements: Vec<_> = mine.iter().map(|m| whole.measurements[*m].clone()).collect();
@@ -81,12 +81,16 @@ fn part(whole: &Problem, model: Source, k: usize, model_of: &[usize]) -> Problem
         nlme
     });
     // An alias belongs to the models that have its entity; one that no model has is reported with the first.
-    let in_model = |text: &str, entity: &str| text.contains(&format!("\"{entity}\"")) || text.contains(&format!("'{entity}'"));
-    let aliases = whole.aliases.iter().filter(|a| in_model(model.text(), &a.entity) || k == 0).cloned().collect();
+    let names = |model: &Source, entity: &str| {
+        let text = model.text();
+        text.contains(&format!("\"{entity}\"")) || text.contains(&format!("'{entity}'"))
+    };
+    let belongs = |entity: &str| names(&models[k], entity) || (k == 0 && !models.iter().any(|m| names(m, entity)));
+    let aliases = whole.aliases.iter().filter(|a| belongs(&a.entity)).cloned().collect();
     let mut tables = whole.tables.clone();
     tables.rows = mine.iter().map(|m| whole.tables.rows[*m]).collect();
     Problem {
-        model,
+        model: models[k].clone(),
         aliases,
         observables: observables.pick(&whole.observables),
         experiments: experiments.pick(&whole.experiments),

@@ -230,5 +230,5 @@ fn read_part(names: &PartFiles, shared: &Shared, files: &mut Files, mut missing:
     };
     // The models of a problem with an error need not have been read.
     let several = models.len() > 1 && models.len() == names.models.len();
-    Some(if several { models::split(whole, models, &measured.models) } else { whole })
+    Some(if several { models::split(whole, &models, &measured.models) } else { whole })
 }
