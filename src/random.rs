@@ -13,7 +13,7 @@ pub enum Purpose {
     Redraws,
     /// Integration nodes.
     Nodes,
-    /// Simulated measurement noise.
+    /// Simulated measurement noise (index: measurement).
     Noise,
     /// Importance sampling.
     Importance,
@@ -21,6 +21,10 @@ pub enum Purpose {
     Events,
     /// Starting points of pooled fits (index: start).
     Pooled,
+    /// Individuals of synthetic data, random effects and noise (index: individual).
+    Individuals,
+    /// Individuals behind synthetic snapshots and statistics (index: measurement and individual).
+    Sampled,
 }
 
 impl Purpose {
@@ -34,6 +38,8 @@ impl Purpose {
             Purpose::Redraws => 5,
             Purpose::Events => 6,
             Purpose::Pooled => 8,
+            Purpose::Individuals => 9,
+            Purpose::Sampled => 10,
         }
     }
 }

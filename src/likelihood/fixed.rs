@@ -162,14 +162,9 @@ impl FixedEffects {
 
     /// Likelihood, chi2 and simulations at natural parameter values (all rows of the parameter table).
     pub fn fitted(&self, natural: &[f64]) -> Result<Fitted, EvaluationError> {
-        let equilibria = self.equilibria(natural, Derivatives::None)?;
-        let simulated: Vec<_> = (self.experiments.par_iter().zip(&equilibria))
-            .map(|(rows, equilibrium)| self.simulate(rows, natural, &[], Derivatives::None, equilibrium.as_deref()))
-            .collect();
         let mut fitted =
             Fitted { simulations: vec![f64::NAN; self.measurements], sigmas: vec![f64::NAN; self.measurements], ..Fitted::default() };
-        for (rows, s) in self.experiments.iter().zip(simulated) {
-            let s = s?;
+        for (rows, s) in self.experiments.iter().zip(self.simulated(natural)?) {
             for (r, row) in rows.rows.iter().enumerate() {
                 fitted.simulations[row.measurement] = s.y[r];
                 fitted.sigmas[row.measurement] = s.sigma[r];
@@ -179,6 +174,15 @@ impl FixedEffects {
             }
         }
         Ok(fitted)
+    }
+
+    /// The simulated rows of every experiment at natural parameter values, without derivatives.
+    pub fn simulated(&self, natural: &[f64]) -> Result<Vec<Simulated>, EvaluationError> {
+        let equilibria = self.equilibria(natural, Derivatives::None)?;
+        let simulated: Vec<_> = (self.experiments.par_iter().zip(&equilibria))
+            .map(|(rows, equilibrium)| self.simulate(rows, natural, &[], Derivatives::None, equilibrium.as_deref()))
+            .collect();
+        simulated.into_iter().collect()
     }
 
     fn forward_part(

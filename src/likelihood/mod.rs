@@ -32,6 +32,8 @@ pub mod quadrature;
 pub mod simulated;
 pub mod simulated_individual;
 pub mod snapshot;
+pub mod synthetic;
+mod synthetic_reports;
 
 use crate::ode::SimulationError;
 use crate::petab::Scale;

@@ -11,6 +11,7 @@
 
 use super::EvaluationError;
 use crate::petab::{Censoring, NoiseDistribution};
+use crate::random::normal_quantile;
 use std::f64::consts::{LN_2, LN_10, PI};
 
 /// Negative log density of one measurement and its derivatives with respect to the simulation y and the noise scale s.
@@ -80,6 +81,39 @@ impl Measured {
         };
         Ok([slope(&|h| at(y + h, sigma))?, slope(&|h| at(y, sigma + h))?])
     }
+}
+
+/// The value below which a measurement lies with the probability `u`, 0 < u < 1: with uniform `u`, a draw of the measurement.
+///
+/// # Errors
+/// [`EvaluationError::Density`] where there is no distribution: `sigma` not positive, a simulation that is not finite, or not positive
+/// under a logarithm.
+pub fn quantile(distribution: NoiseDistribution, u: f64, y: f64, sigma: f64) -> Result<f64, EvaluationError> {
+    let (shape, transform) = parts(distribution);
+    let refuse = |what: &str, value: f64| Err(EvaluationError::Density(format!("{what} ({value})")));
+    if !y.is_finite() {
+        return refuse("the simulation of a measurement is not a finite number", y);
+    }
+    if !sigma.is_finite() || sigma <= 0.0 {
+        return refuse("the noise of a measurement is not a positive number", sigma);
+    }
+    let z = match shape {
+        Shape::Normal => normal_quantile(u),
+        Shape::Laplace if u < 0.5 => (2.0 * u).ln(),
+        Shape::Laplace => -(2.0 * (1.0 - u)).ln(),
+    };
+    match transform {
+        Transform::Identity => Ok(y + sigma * z),
+        Transform::Log(_) if y <= 0.0 => {
+            refuse("the simulation of a measurement is not positive, but its noise is on a logarithmic scale", y)
+        }
+        Transform::Log(base) => Ok(y * (base * sigma * z).exp()),
+    }
+}
+
+/// Whether a distribution has no values but positive ones.
+pub fn is_positive(distribution: NoiseDistribution) -> bool {
+    matches!(parts(distribution).1, Transform::Log(_))
 }
 
 /// What a distribution is made of.

@@ -47,8 +47,8 @@ pub struct Population {
     pool: Arc<Pool>,
     covariance: Covariance,
     effect_ids: Vec<String>,
-    individuals: Vec<IndividualData>,
-    rows: Vec<PopulationRows>,
+    pub(super) individuals: Vec<IndividualData>,
+    pub(super) rows: Vec<PopulationRows>,
     options: MarginalOptions,
     exact: bool,
     /// The same with several starting points for the estimates, by number of effects.
@@ -129,10 +129,10 @@ impl Coordinates {
 }
 
 /// One individual's data.
-struct IndividualData {
-    id: String,
-    experiment: String,
-    rows: Rows,
+pub(super) struct IndividualData {
+    pub(super) id: String,
+    pub(super) experiment: String,
+    pub(super) rows: Rows,
     coordinates: Coordinates,
     weight: f64,
 }

@@ -24,23 +24,23 @@ type NodeResult = Result<(Vec<f64>, DMatrix<f64>), EvaluationError>;
 
 /// The population rows of one experiment.
 pub struct PopulationRows {
-    experiment: String,
+    pub(super) experiment: String,
     /// Distinct simulated quantities; quantity i has the values 2i (observable) and 2i + 1 (noise scale) in a sample.
-    rows: Rows,
-    coordinates: Coordinates,
+    pub(super) rows: Rows,
+    pub(super) coordinates: Coordinates,
     nodes: Nodes,
-    terms: Vec<Term>,
+    pub(super) terms: Vec<Term>,
 }
 
 /// One term of the likelihood.
-struct Term {
+pub(super) struct Term {
     kind: &'static str,
-    measurements: Vec<usize>,
+    pub(super) measurements: Vec<usize>,
     weight: f64,
-    data: TermData,
+    pub(super) data: TermData,
 }
 
-enum TermData {
+pub(super) enum TermData {
     Statistic {
         functional: Functional,
         distribution: NoiseDistribution,
@@ -63,7 +63,7 @@ enum TermData {
 }
 
 /// Where the standard deviation of a statistic comes from.
-enum Sd {
+pub(super) enum Sd {
     Number(f64),
     /// Row of the parameter table, and its coordinate if it is estimated.
     Parameter(usize, Option<usize>),
@@ -71,6 +71,13 @@ enum Sd {
     Sampling(u64),
     /// The observable's noise formula.
     Noise(usize),
+}
+
+/// What the model says of a statistic: its value, standard deviation and distribution.
+pub(super) struct Prediction {
+    pub(super) statistic: Statistic,
+    pub(super) sd: Statistic,
+    pub(super) distribution: NoiseDistribution,
 }
 
 /// What a term adds to the objective.
@@ -215,22 +222,26 @@ impl PopulationRows {
     }
 
     /// Simulates all nodes.
-    fn sample(&self, pool: &Pool, natural: &[f64], omega: &Omega, derivatives: bool) -> Result<Sample, EvaluationError> {
+    pub(super) fn sample(&self, pool: &Pool, natural: &[f64], omega: &Omega, derivatives: bool) -> Result<Sample, EvaluationError> {
+        Sample::collect(&self.nodes, &self.coordinates.targets, omega, self.at_nodes(pool, &self.nodes, natural, omega, derivatives))
+    }
+
+    /// The values at given nodes, in their order.
+    pub(super) fn at_nodes(&self, pool: &Pool, nodes: &Nodes, natural: &[f64], omega: &Omega, derivatives: bool) -> Vec<NodeResult> {
         let c = &self.coordinates;
         let phi_typical = c.typical(natural);
-        let tasks: Vec<usize> = (0..self.nodes.len()).step_by(NODES_PER_TASK).collect();
+        let tasks: Vec<usize> = (0..nodes.len()).step_by(NODES_PER_TASK).collect();
         let order = if derivatives { Derivatives::First } else { Derivatives::None };
         let fail = |e| failure(&self.experiment, None, e);
-        let results: Vec<NodeResult> = tasks
+        tasks
             .par_iter()
             .flat_map_iter(|first| {
-                let nodes = *first..(*first + NODES_PER_TASK).min(self.nodes.len());
+                let task = *first..(*first + NODES_PER_TASK).min(nodes.len());
                 let simulated = pool.with(|worker| {
                     let mut values = natural.to_vec();
-                    nodes
-                        .clone()
+                    task.clone()
                         .map(|q| {
-                            let phi = self.nodes.cell_parameters(q, &phi_typical, &c.targets, omega);
+                            let phi = nodes.cell_parameters(q, &phi_typical, &c.targets, omega);
                             let mut directions: Vec<Direction> = Vec::with_capacity(phi.len());
                             for (coordinate, phi) in c.all.iter().zip(&phi) {
                                 let (value, direction) = coordinate.direction(*phi);
@@ -248,21 +259,17 @@ impl PopulationRows {
                         })
                         .collect::<Vec<_>>()
                 });
-                simulated.unwrap_or_else(|e| nodes.map(|_| Err(fail(e.clone()))).collect())
+                simulated.unwrap_or_else(|e| task.map(|_| Err(fail(e.clone()))).collect())
             })
-            .collect();
-        Sample::collect(&self.nodes, &c.targets, omega, results)
+            .collect()
     }
 
-    fn term(&self, term: &Term, sample: &Sample, natural: &[f64]) -> Result<TermValue, EvaluationError> {
+    /// What the model says of the statistic of a term; `None` for single cells.
+    pub(super) fn prediction(&self, term: &Term, sample: &Sample, natural: &[f64]) -> Result<Option<Prediction>, EvaluationError> {
         let n = sample.gradient_len();
-        match &term.data {
-            TermData::Cell(cell) => {
-                let t = snapshot_density(sample, cell)?;
-                let gauss_newton = &t.gradient * t.gradient.transpose();
-                Ok(TermValue { value: t.value, gradient: t.gradient, gauss_newton, model: f64::NAN, sd: f64::NAN })
-            }
-            TermData::Composite { composite, value, sd } => {
+        let (statistic, sd, distribution) = match &term.data {
+            TermData::Cell(_) => return Ok(None),
+            TermData::Composite { composite, sd, .. } => {
                 let place = |theta: usize| self.coordinates.all.iter().position(|c| c.theta == theta);
                 let statistic = composite.evaluate(sample, &|theta| self.parameter(theta, place(theta), natural, n));
                 let sd = match sd {
@@ -270,16 +277,14 @@ impl PopulationRows {
                     Sd::Number(value) => Statistic::constant(*value, n),
                     Sd::Sampling(_) | Sd::Noise(_) => Statistic::constant(f64::NAN, n),
                 };
-                let t = statistic_term(NoiseDistribution::Normal, *value, &statistic, &sd)?;
-                Ok(TermValue { value: t.value, gradient: t.gradient, gauss_newton: t.gauss_newton, model: statistic.value, sd: sd.value })
+                (statistic, sd, NoiseDistribution::Normal)
             }
-            TermData::Fraction { quantity, value, size } => {
+            TermData::Fraction { quantity, size, .. } => {
                 let statistic = sample.mean(*quantity);
-                let t = fraction_term(*value, *size, &statistic)?;
-                let sd = (statistic.value * (1.0 - statistic.value) / *size as f64).sqrt();
-                Ok(TermValue { value: t.value, gradient: t.gradient, gauss_newton: t.gauss_newton, model: statistic.value, sd })
+                let sd = Statistic::constant((statistic.value * (1.0 - statistic.value) / *size as f64).sqrt(), n);
+                (statistic, sd, NoiseDistribution::Normal)
             }
-            TermData::Statistic { functional, distribution, value, sd } => {
+            TermData::Statistic { functional, distribution, sd, .. } => {
                 let statistic = sample.functional(*functional)?;
                 let sd = match sd {
                     Sd::Number(value) => Statistic::constant(*value, n),
@@ -287,10 +292,28 @@ impl PopulationRows {
                     Sd::Sampling(size) => standard_deviation(&sample.sampling_variance(*functional, *size)?, &Statistic::constant(0.0, n))?,
                     Sd::Noise(i) => sample.mean(*i),
                 };
-                let t = statistic_term(*distribution, *value, &statistic, &sd)?;
-                Ok(TermValue { value: t.value, gradient: t.gradient, gauss_newton: t.gauss_newton, model: statistic.value, sd: sd.value })
+                (statistic, sd, *distribution)
             }
-        }
+        };
+        Ok(Some(Prediction { statistic, sd, distribution }))
+    }
+
+    fn term(&self, term: &Term, sample: &Sample, natural: &[f64]) -> Result<TermValue, EvaluationError> {
+        let predicted = self.prediction(term, sample, natural)?;
+        let t = match (&term.data, &predicted) {
+            (TermData::Fraction { value, size, .. }, Some(p)) => fraction_term(*value, *size, &p.statistic)?,
+            (TermData::Composite { value, .. } | TermData::Statistic { value, .. }, Some(p)) => {
+                statistic_term(p.distribution, *value, &p.statistic, &p.sd)?
+            }
+            (TermData::Cell(cell), _) => {
+                let t = snapshot_density(sample, cell)?;
+                let gauss_newton = &t.gradient * t.gradient.transpose();
+                return Ok(TermValue { value: t.value, gradient: t.gradient, gauss_newton, model: f64::NAN, sd: f64::NAN });
+            }
+            (_, None) => return Err(EvaluationError::Inner("a statistic without a prediction".into())),
+        };
+        let (model, sd) = predicted.map_or((f64::NAN, f64::NAN), |p| (p.statistic.value, p.sd.value));
+        Ok(TermValue { value: t.value, gradient: t.gradient, gauss_newton: t.gauss_newton, model, sd })
     }
 
     /// A row of the parameter table, with its place among the coordinates if it is estimated, as a statistic.

@@ -10,12 +10,16 @@ use std::path::{Path, PathBuf};
 const HEAD: u64 = 1 << 16;
 
 /// A file that was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct InputFile {
     /// Its path, of a file in an archive behind the archive's.
     pub path: PathBuf,
     /// SHA-256 of the bytes that were read, in hexadecimal digits.
     pub sha256: String,
+    /// Its text; an archive has none.
+    pub source: Option<Source>,
+    /// Where the problem file names it.
+    pub named: Vec<Span>,
 }
 
 /// The files of a problem, as they are read.
@@ -110,7 +114,7 @@ impl Files {
                     Some(entry) => archive.wanted(entry)?.to_owned(),
                     None => only(&format!("archive {name}"), candidates(&mut archive)?, archive.files())?,
                 };
-                let read = vec![InputFile { path: path.to_path_buf(), sha256 }];
+                let read = vec![InputFile { path: path.to_path_buf(), sha256, source: None, named: Vec::new() }];
                 return Ok(Files { problem: path.join(&chosen), read, archive: Some((archive, chosen)) });
             }
         }
@@ -184,11 +188,17 @@ impl Files {
                 return None;
             }
         };
-        if !self.read.iter().any(|f| f.path == path) {
-            self.read.push(InputFile { path: path.to_path_buf(), sha256: sha256(&bytes) });
-        }
+        let known = self.read.iter().position(|f| f.path == path).unwrap_or_else(|| {
+            self.read.push(InputFile { path: path.to_path_buf(), sha256: sha256(&bytes), source: None, named: Vec::new() });
+            self.read.len() - 1
+        });
+        self.read[known].named.extend(named.cloned());
         match String::from_utf8(bytes) {
-            Ok(text) => Some(Source::new(name, text.strip_prefix('\u{feff}').map(str::to_string).unwrap_or(text))),
+            Ok(text) => {
+                let source = Source::new(name, text.strip_prefix('\u{feff}').map(str::to_string).unwrap_or(text));
+                self.read[known].source = Some(source.clone());
+                Some(source)
+            }
             Err(error) => {
                 let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
                 let message = format!("{name} is not UTF-8: line {line} has a byte that belongs to another encoding");

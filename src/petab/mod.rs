@@ -121,10 +121,12 @@ mod problem_file;
 mod random_effects;
 mod read;
 mod statistics;
+mod synthetic;
 pub mod table;
 mod visualization;
 mod write;
 
+pub use synthetic::{SyntheticRow, with_data};
 pub use write::{write_parameters, write_simulations};
 mod yaml;
 

@@ -79,6 +79,6 @@ fn united_columns(tables: &[Table]) -> Vec<&str> {
     names
 }
 
-fn tab_separated(out: &mut dyn Write) -> csv::Writer<&mut dyn Write> {
+pub(super) fn tab_separated(out: &mut dyn Write) -> csv::Writer<&mut dyn Write> {
     csv::WriterBuilder::new().delimiter(b'\t').terminator(csv::Terminator::Any(b'\n')).from_writer(out)
 }
