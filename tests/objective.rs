@@ -37,8 +37,13 @@ fn load(path: &Path, options: Options, curvature: Curvature) -> ProblemObjective
     let system = model::build(&sbml, Some(&problem), 0.0, &mut diagnostics).unwrap_or_else(|| panic!("{}", diagnostics.render(false)));
     let compile = CompileOptions { second: ProblemObjective::needs_second_order(&problem), ..CompileOptions::default() };
     let compiled = model::compile(&system, compile).unwrap();
-    ProblemObjective::new(compiled, &problem, options, &PopulationOptions { curvature: Some(curvature), ..PopulationOptions::default() })
-        .unwrap()
+    ProblemObjective::new(
+        compiled,
+        &problem,
+        options,
+        &PopulationOptions { integration: Some(curvature.into()), ..PopulationOptions::default() },
+    )
+    .unwrap()
 }
 
 fn json(path: &Path) -> Value {

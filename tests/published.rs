@@ -4,6 +4,7 @@
 
 use mixode::diag::Diagnostics;
 use mixode::likelihood::individual::Curvature;
+use mixode::likelihood::integration::Integration;
 use mixode::likelihood::population::PopulationOptions;
 use mixode::likelihood::problem::ProblemObjective;
 use mixode::likelihood::{Objective, Order};
@@ -36,7 +37,7 @@ fn objective(problem: &Problem, tolerances: (f64, f64), curvature: Curvature) ->
     let compile = CompileOptions { second: ProblemObjective::needs_second_order(problem), ..CompileOptions::default() };
     let compiled = model::compile(&system, compile).unwrap();
     let options = Options { rtol: tolerances.0, atol: tolerances.1, ..Options::default() };
-    let population = PopulationOptions { curvature: Some(curvature), ..PopulationOptions::default() };
+    let population = PopulationOptions { integration: Some(curvature.into()), ..PopulationOptions::default() };
     ProblemObjective::new(compiled, problem, options, &population).unwrap()
 }
 
@@ -263,7 +264,7 @@ fn conversion_cells_exact() {
     let sbml = sbml::read(&part.model, &mut diagnostics).unwrap();
     let system = model::build(&sbml, Some(&part), 0.0, &mut diagnostics).unwrap();
     let compiled = model::compile(&system, CompileOptions { second: true, ..CompileOptions::default() }).unwrap();
-    let population = PopulationOptions { exact: true, ..PopulationOptions::default() };
+    let population = PopulationOptions { integration: Some(Integration::Exact), ..PopulationOptions::default() };
     let objective = ProblemObjective::new(compiled, &part, Options::default(), &population).unwrap();
     let at = natural(&part, &Value::Null);
     for cell in &objective.summary(&at).unwrap().individuals {

@@ -12,7 +12,8 @@ use crate::estimate::{Fit, Start};
 use crate::likelihood::Objective;
 use crate::likelihood::adjoint::{Choice, Request};
 use crate::likelihood::individual::Curvature;
-use crate::likelihood::population::{ImportanceSummary, PopulationOptions};
+use crate::likelihood::integration::Integration;
+use crate::likelihood::population::{ImportanceSummary, Population, PopulationOptions};
 use crate::likelihood::prior::Convention;
 use crate::likelihood::problem::{ProblemObjective, Summary};
 use crate::petab::{self, Problem, Transformation};
@@ -136,12 +137,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
     let minimised = if objective.priors().is_empty() { "-log L" } else { "-log posterior" };
     let progress = Progress::new(arguments.starts, minimised, arguments.quiet);
     // The Gauss-Newton determinant leads to about the same optimum, and its gradient needs no third derivatives.
-    let coarse = match objective.populations().any(|p| p.individuals() > 0 && p.curvature() == Curvature::Exact) {
-        true => Some(objective_with(&PopulationOptions {
-            curvature: Some(Curvature::GaussNewton),
-            exact: false,
-            ..arguments.population.options()
-        })?),
+    let coarse = match objective.populations().any(|p| p.individuals() > 0 && p.integration().curvature() == Curvature::Exact) {
+        true => Some(objective_with(&PopulationOptions { integration: Some(Integration::GaussNewton), ..arguments.population.options() })?),
         false => None,
     };
     let pooled = match objective.individuals() > 0 {
@@ -223,7 +220,8 @@ impl AtBest {
         if objective.individuals() > 0 && arguments.importance > 0 && !interrupted {
             match objective.importance(&natural, arguments.importance, arguments.seed) {
                 Ok(i) => {
-                    warnings.extend(compare_laplace(&mut summary, &i));
+                    let integration = objective.populations().find(|p| p.individuals() > 0).map(Population::integration);
+                    warnings.extend(compare(&mut summary, &i, integration.unwrap_or_default()));
                     if i.worst_pareto_shape > 0.7 {
                         warnings.push(format!(
                             "importance sampling is not reliable for every individual (largest Pareto shape {:.2})",
@@ -243,11 +241,15 @@ impl AtBest {
     }
 }
 
-/// How far Laplace's approximation of an individual may be off.
+/// How far the likelihood of an individual may be off.
 const POOR: f64 = 0.1;
 
-/// Marks the individuals whose likelihood by Laplace's approximation differs from that by importance sampling, and says so.
-fn compare_laplace(summary: &mut Summary, importance: &ImportanceSummary) -> Option<String> {
+/// Marks the individuals whose likelihood by the method of the fit differs from that by importance sampling, and says so.
+fn compare(summary: &mut Summary, importance: &ImportanceSummary, integration: Integration) -> Option<String> {
+    let method = match integration {
+        Integration::Laplace | Integration::GaussNewton => "Laplace approximation".to_string(),
+        other => other.to_string(),
+    };
     let mut worst: Option<(String, f64)> = None;
     let mut count = 0;
     for individual in &mut summary.individuals {
@@ -260,14 +262,14 @@ fn compare_laplace(summary: &mut Summary, importance: &ImportanceSummary) -> Opt
         if !individual.status.is_empty() {
             individual.status += "; ";
         }
-        individual.status += &format!("Laplace approximation off by {off:.2}");
+        individual.status += &format!("{method} off by {off:.2}");
         if worst.as_ref().is_none_or(|(_, w)| w.abs() < off.abs()) {
             worst = Some((individual.id.clone(), off));
         }
     }
     let (id, off) = worst?;
     Some(format!(
-        "Laplace's approximation of -log L misses more than {POOR} in {count} individuals (most in `{id}`: {off:.2}); -2 log L by importance sampling holds, \
+        "-log L by {method} is off by more than {POOR} in {count} individuals (most in `{id}`: {off:.2}); -2 log L by importance sampling holds, \
          and `--integration exact` fits such individuals right where they have at most four random effects"
     ))
 }

@@ -26,7 +26,7 @@ mod series;
 mod simulate;
 mod time_course;
 
-use crate::likelihood::individual::Curvature;
+use crate::likelihood::integration::Integration;
 use crate::likelihood::population::PopulationOptions;
 use crate::likelihood::prior::Convention;
 use clap::{Parser, Subcommand};
@@ -119,22 +119,13 @@ impl From<PriorConvention> for Convention {
     }
 }
 
-/// How the random effects of single individuals are integrated out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Integration {
-    /// Laplace's approximation with the exact Hessian
-    Laplace,
-    /// Laplace's approximation with the Gauss-Newton matrix (FOCEI)
-    GaussNewton,
-    /// Adaptive cubature, for up to four random effects: where Laplace's approximation is poor, as for survivors
-    Exact,
-}
-
 /// Options about populations.
 #[derive(Debug, Clone, clap::Args)]
 struct PopulationArguments {
-    /// How the random effects of single individuals are integrated out (default: as the problem hints, else laplace)
-    #[arg(long, value_enum)]
+    /// How the random effects of single individuals are integrated out: fo, foce, focei (expected information, as in NONMEM),
+    /// gauss-newton (observed information), laplace, agq=NODES (for each effect), importance=DRAWS, or exact: adaptive cubature, for up to
+    /// four random effects, where Laplace's approximation is poor, as for survivors (default: as the problem hints, else laplace)
+    #[arg(long, value_name = "METHOD")]
     integration: Option<Integration>,
     /// Quasi-random nodes for statistics of the population with more than four random effects (default: as the problem hints, else 4096)
     #[arg(long)]
@@ -146,12 +137,7 @@ struct PopulationArguments {
 
 impl PopulationArguments {
     fn options(&self) -> PopulationOptions {
-        let curvature = self.integration.map(|integration| match integration {
-            Integration::Laplace | Integration::Exact => Curvature::Exact,
-            Integration::GaussNewton => Curvature::GaussNewton,
-        });
-        let exact = self.integration == Some(Integration::Exact);
-        PopulationOptions { curvature, exact, nodes: self.nodes, seed: self.node_seed }
+        PopulationOptions { integration: self.integration, nodes: self.nodes, seed: self.node_seed }
     }
 }
 

@@ -48,6 +48,11 @@ impl Proposal {
         Some(Proposal { x, log_density })
     }
 
+    /// Draws, one column each, and their log densities.
+    pub(super) fn parts(self) -> (DMatrix<f64>, Vec<f64>) {
+        (self.x, self.log_density)
+    }
+
     /// Number of draws.
     pub fn len(&self) -> usize {
         self.log_density.len()

@@ -34,8 +34,11 @@ pub enum Curvature {
     /// The Hessian (Laplace approximation).
     #[default]
     Exact,
-    /// The Gauss-Newton matrix (first-order conditional estimation with interaction).
+    /// The Gauss-Newton matrix, with the noise curvature of the measured values.
     GaussNewton,
+    /// The expected information, with the expectation of the noise curvature (first-order conditional estimation with interaction as NONMEM
+    /// has it).
+    Expected,
 }
 
 /// Negative log-likelihood of one individual's data given its parameters, with derivatives by phi.
@@ -60,7 +63,16 @@ pub trait Conditional {
     /// Negative log-likelihood at `phi`.
     fn evaluate(&mut self, phi: &[f64], order: ConditionalOrder, scope: Scope) -> Result<ConditionalValue, EvaluationError>;
 
-    /// Gradient by phi of tr(M C(phi)) with C the Hessian or the Gauss-Newton matrix and M = `weights` symmetric, n_phi by n_phi, zero
+    /// Expected information of the data about phi, n_phi by n_phi, positive semidefinite: the Gauss-Newton matrix with the expected
+    /// curvature of the noise distribution.
+    ///
+    /// # Errors
+    /// Those of an evaluation; the default has none to give.
+    fn information(&mut self, _phi: &[f64]) -> Result<DMatrix<f64>, EvaluationError> {
+        Err(missing())
+    }
+
+    /// Gradient by phi of tr(M C(phi)) with C the matrix that `which` names and M = `weights` symmetric, n_phi by n_phi, zero
     /// outside the rows and columns of the components `targets` that random effects move. `at` is the conditional likelihood at `phi`, with
     /// all derivatives of [`Scope::All`].
     ///
@@ -89,8 +101,8 @@ const FIXED_STEP: f64 = 0.01;
 /// The default of [`Conditional::trace_gradient`].
 ///
 /// Hessian: third derivatives are symmetric, so with M = sum_r s_r v_r v_r^T (s_r = 1 or -1) the gradient is the sum over r of
-/// s_r d/dh Hessian(phi + h v_r) v_r, one directional difference for each random component rather than one for each parameter. The
-/// Gauss-Newton matrix has no such symmetry and is differenced along every component.
+/// s_r d/dh Hessian(phi + h v_r) v_r, one directional difference for each random component rather than one for each parameter. The other
+/// matrices have no such symmetry and are differenced along every component.
 ///
 /// # Errors
 /// Those of the evaluations.
@@ -141,14 +153,17 @@ pub fn trace_gradient_by_differences<C: Conditional + ?Sized>(
                 result += derivative_at_zero(&mut product, STEP, ACCURACY)? * sign;
             }
         }
-        Curvature::GaussNewton => {
+        Curvature::GaussNewton | Curvature::Expected => {
             for l in 0..n {
                 let mut direction = DVector::zeros(n);
                 direction[l] = if random.contains(&l) { weights[(l, l)].abs().sqrt() * STEP } else { FIXED_STEP * phi[l].abs().max(1.0) };
                 let length = direction[l];
                 let mut trace = |h: f64| -> Result<DVector<f64>, EvaluationError> {
-                    let value = conditional.evaluate(&point(&direction, h), ConditionalOrder::GaussNewton, Scope::Random)?;
-                    let matrix = value.gauss_newton.ok_or_else(missing)?;
+                    let at = point(&direction, h);
+                    let matrix = match which {
+                        Curvature::Expected => conditional.information(&at)?,
+                        _ => conditional.evaluate(&at, ConditionalOrder::GaussNewton, Scope::Random)?.gauss_newton.ok_or_else(missing)?,
+                    };
                     let sum = random.iter().flat_map(|&i| random.iter().map(move |&j| (i, j))).map(|p| weights[p] * matrix[p]).sum();
                     Ok(DVector::from_element(1, sum))
                 };

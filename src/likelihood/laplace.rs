@@ -10,6 +10,7 @@
 use super::covariance::Omega;
 use super::ebe::{EbeOptions, WarmStart, Whitened, cell_parameters, empirical_bayes_estimate};
 use super::individual::{Conditional, ConditionalOrder, Curvature, Scope, missing};
+use super::quadrature::{Integral, Rule, half, integrate};
 use super::{EvaluationError, Order};
 use nalgebra::{DMatrix, DVector};
 
@@ -18,6 +19,9 @@ use nalgebra::{DMatrix, DVector};
 pub struct MarginalOptions {
     /// Matrix in the determinant.
     pub curvature: Curvature,
+    /// Nodes around the estimate that take the place of the Laplace approximation (for as many effects as they have rows); `curvature` must
+    /// be the exact one.
+    pub rule: Option<Rule>,
     /// Search for the empirical Bayes estimate.
     pub ebe: EbeOptions,
 }
@@ -35,7 +39,7 @@ pub struct Parts {
     pub data: f64,
     /// 1/2 b^T D^-1 b + 1/2 log det D.
     pub prior: f64,
-    /// 1/2 log det C. The (2 pi)^(n_b/2) of the prior and of the integral cancel.
+    /// 1/2 log det C, or what nodes put in its place. The (2 pi)^(n_b/2) of the prior and of the integral cancel.
     pub half_log_det: f64,
 }
 
@@ -64,7 +68,7 @@ pub struct IndividualTerm {
     pub d_parameters: DVector<f64>,
     /// Empirical Bayes estimate.
     pub b: DVector<f64>,
-    /// C, the matrix in the determinant: J_bb or its Gauss-Newton form, n_b by n_b.
+    /// C, the matrix in the determinant: J_bb or what [`Curvature`] puts in its place, n_b by n_b.
     pub hessian: DMatrix<f64>,
     /// Inverse of the exact J_bb (floored as flagged): the normal approximation of the covariance of b given the data.
     pub posterior: DMatrix<f64>,
@@ -114,7 +118,8 @@ impl Spectrum {
 /// best made at nearby parameters; without one, only if `warm` is empty.
 ///
 /// The gradient is exact: it holds the derivative of the estimate through the exact Hessian, and that of the determinant through
-/// [`Conditional::trace_gradient`]. With [`Curvature::GaussNewton`] the determinant and its derivative use the Gauss-Newton matrix.
+/// [`Conditional::trace_gradient`]. The determinant and its derivative use the matrix of `options.curvature`. With a rule, nodes move with
+/// the estimate and its exact curvature, and the same derivatives carry them over.
 ///
 /// # Errors
 /// Those of the conditional likelihood and of the search; [`EvaluationError::Inner`] if the value is not finite.
@@ -137,23 +142,41 @@ pub fn individual_marginal<C: Conditional + ?Sized>(
     }
     let scope = if gradient { Scope::All } else { Scope::Random };
     let mode = empirical_bayes_estimate(conditional, phi_typical, targets, omega, &options.ebe, warm, scope)?;
-    let whitened = Whitened { conditional, phi_typical, targets, omega };
+    let mut whitened = Whitened { conditional, phi_typical, targets, omega };
     let hessian = mode.data.hessian.as_ref().ok_or_else(missing)?;
     let exact = whitened.curvature(hessian);
     let spectrum = Spectrum::new(&exact);
     // C in whitened coordinates, and its spectrum: of A itself or of its Gauss-Newton form.
-    let (determinant, gauss_newton) = match options.curvature {
-        Curvature::Exact => (exact, None),
-        Curvature::GaussNewton => {
-            let a = whitened.curvature(mode.data.gauss_newton.as_ref().ok_or_else(missing)?);
+    let other = match options.curvature {
+        Curvature::Exact => None,
+        Curvature::GaussNewton => Some(mode.data.gauss_newton.clone().ok_or_else(missing)?),
+        Curvature::Expected => Some(whitened.conditional.information(&whitened.phi(&mode.u))?),
+    };
+    let (determinant, other) = match other {
+        None => (exact, None),
+        Some(matrix) => {
+            let a = whitened.curvature(&matrix);
             let spectrum = Spectrum::new(&a);
             (a, Some(spectrum))
         }
     };
-    let determinant_spectrum = gauss_newton.as_ref().unwrap_or(&spectrum);
+    let determinant_spectrum = other.as_ref().unwrap_or(&spectrum);
     let u = &mode.u;
-    let half_log_det_a = 0.5 * determinant_spectrum.log_det();
-    let value = mode.value + half_log_det_a;
+    let inverse = spectrum.apply(f64::recip);
+    let integral = match &options.rule {
+        Some(rule) => integrate(&mut whitened, u, &inverse, rule, order)?,
+        None => {
+            let at_mode = u * -u.transpose();
+            Integral {
+                value: mode.value + 0.5 * determinant_spectrum.log_det(),
+                gradient: mode.data.gradient.clone(),
+                spread: at_mode,
+                shift: DVector::zeros(u.len()),
+                curvature: vec![(1.0, determinant_spectrum.apply(|x| 0.5 / x))],
+            }
+        }
+    };
+    let value = integral.value;
     if !value.is_finite() {
         return Err(EvaluationError::Inner("the marginal likelihood of an individual is not finite".to_string()));
     }
@@ -172,7 +195,7 @@ pub fn individual_marginal<C: Conditional + ?Sized>(
         parts: Parts {
             data: mode.data.value,
             prior: 0.5 * u.norm_squared() + 0.5 * omega.log_det,
-            half_log_det: half_log_det_a - 0.5 * omega.log_det,
+            half_log_det: value - mode.value - 0.5 * omega.log_det,
         },
         flags: Flags {
             floored: determinant_spectrum.floored.max(spectrum.floored),
@@ -182,7 +205,6 @@ pub fn individual_marginal<C: Conditional + ?Sized>(
         },
         evaluations: mode.evaluations,
     };
-    let inverse = spectrum.apply(f64::recip);
     let cross = whitened.project(hessian);
     if warm.is_empty() || gradient {
         warm.store(phi_typical, omega, u, &cross, &inverse);
@@ -190,22 +212,29 @@ pub fn individual_marginal<C: Conditional + ?Sized>(
     if !gradient {
         return Ok(term);
     }
-    // M = Z L A^-1 L^T Z^T and T = gradient by phi of tr(M Hess): the third derivatives of the data term.
-    let block = &omega.l * determinant_spectrum.apply(f64::recip) * omega.l.transpose();
-    let mut weights = DMatrix::zeros(phi_typical.len(), phi_typical.len());
-    for (k, &i) in targets.iter().enumerate() {
-        for (l, &j) in targets.iter().enumerate() {
-            weights[(i, j)] += block[(k, l)];
-        }
-    }
+    // T = gradient by phi of tr(Z L M L^T Z^T Hess), with M the derivative of the value by A: the third derivatives of the data term.
     let phi = whitened.phi(u);
-    let trace = whitened.conditional.trace_gradient(&phi, &mode.data, targets, &weights, options.curvature)?;
-    // Derivative of 1/2 log det A by u, carried over to the parameters by du = -A^-1 ((Z L)^T Hess dphi_typical - E u).
+    let mut trace = DVector::zeros(phi_typical.len());
+    let mut by_curvature = DMatrix::zeros(targets.len(), targets.len());
+    for (sign, m) in &integral.curvature {
+        let block = &omega.l * m * omega.l.transpose();
+        let mut weights = DMatrix::zeros(phi_typical.len(), phi_typical.len());
+        for (k, &i) in targets.iter().enumerate() {
+            for (l, &j) in targets.iter().enumerate() {
+                weights[(i, j)] += block[(k, l)];
+            }
+        }
+        trace += whitened.conditional.trace_gradient(&phi, &mode.data, targets, &weights, options.curvature)? * *sign;
+        by_curvature += m * *sign;
+    }
+    // Derivative of the value by u, carried over to the parameters by du = -A^-1 ((Z L)^T Hess dphi_typical - E u).
     let random = DVector::from_iterator(targets.len(), targets.iter().map(|&j| trace[j]));
-    let adjoint = &inverse * omega.l.tr_mul(&random) * 0.5;
-    term.d_phi = &mode.data.gradient + &trace * 0.5 - cross.tr_mul(&adjoint);
-    // By D at fixed b: -1/2 u^T E u from the prior and 1/2 tr(P E) from both determinants, with E = L^-1 dD L^-T and P = I - A^-1.
-    let p = determinant_spectrum.apply(|x| (x - 1.0) / x);
+    let adjoint = &inverse * (omega.l.tr_mul(&random) + &integral.shift);
+    term.d_phi = &integral.gradient + &trace - cross.tr_mul(&adjoint);
+    // By D, with E = L^-1 dD L^-T and dL = L half(E): u moves by A^-1 E u - half(E) u, and A by half(E)^T (A - I) + (A - I) half(E) besides
+    // its third derivatives.
+    let excess = determinant_spectrum.apply(|x| x - 1.0);
+    let by_root = &integral.spread + excess * by_curvature * 2.0 - &integral.shift * u.transpose();
     let e = omega.dd.iter().map(|dd| {
         let half = &inverse_l * dd;
         half * inverse_l.transpose()
@@ -214,7 +243,7 @@ pub fn individual_marginal<C: Conditional + ?Sized>(
         omega.dd.len(),
         e.map(|e| {
             let eu = &e * u;
-            0.5 * p.dot(&e) - 0.5 * u.dot(&eu) + adjoint.dot(&eu)
+            by_root.dot(&half(&e)) + adjoint.dot(&eu)
         }),
     );
     Ok(term)

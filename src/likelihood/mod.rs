@@ -18,6 +18,7 @@ pub mod ebe;
 pub mod fixed;
 pub mod importance;
 pub mod individual;
+pub mod integration;
 pub mod laplace;
 pub mod nodes;
 pub mod noise;

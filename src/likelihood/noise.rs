@@ -56,6 +56,11 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// Whether it was measured exactly, with noise that is normal on some scale.
+    pub fn is_normal(&self) -> bool {
+        self.censoring == Censoring::None && matches!(parts(self.distribution).0, Shape::Normal)
+    }
+
     /// Negative log density (or probability) at the simulation `y` with the noise scale `sigma`.
     ///
     /// # Errors
@@ -71,10 +76,10 @@ impl Measured {
 }
 
 impl Measured {
-    /// Derivatives of the second derivatives (yy, y sigma, sigma sigma) by y and by sigma, by differences of fourth order.
-    pub fn curvature_slopes(&self, y: f64, sigma: f64) -> Result<[[f64; 3]; 2], EvaluationError> {
+    /// Derivatives of `curvature` of the density (yy, y sigma, sigma sigma) by y and by sigma, by differences of fourth order.
+    pub fn curvature_slopes(&self, y: f64, sigma: f64, curvature: impl Fn(&Density) -> [f64; 3]) -> Result<[[f64; 3]; 2], EvaluationError> {
         let step = 1e-3 * sigma;
-        let at = |y: f64, sigma: f64| self.density(y, sigma).map(|d| [d.dyy, d.dys, d.dss]);
+        let at = |y: f64, sigma: f64| self.density(y, sigma).map(|d| curvature(&d));
         let slope = |f: &dyn Fn(f64) -> Result<[f64; 3], EvaluationError>| -> Result<[f64; 3], EvaluationError> {
             let [a, b, c, d] = [f(step)?, f(-step)?, f(2.0 * step)?, f(-2.0 * step)?];
             Ok(std::array::from_fn(|i| (8.0 * (a[i] - b[i]) - (c[i] - d[i])) / (12.0 * step)))

@@ -2,16 +2,18 @@
 
 use super::coordinates::{Coordinate, CoordinateKind};
 use super::covariance::{Covariance, Omega};
-use super::cubature::{CubatureOptions, MOST_EFFECTS, cubature};
+use super::cubature::{CubatureOptions, cubature};
 use super::ebe::{EbeOptions, WarmStart, cell_parameters};
 use super::importance::{Proposal, importance_sampling};
-use super::individual::Curvature;
+use super::individual::Conditional;
+use super::integration::Integration;
 use super::laplace::{IndividualTerm, MarginalOptions, individual_marginal};
 use super::parameters::ParameterMap;
 use super::population_rows::{PopulationRows, composite_times};
 use super::problem::Summary;
+use super::quadrature::{PROPOSAL_DEGREES, Rule};
 use super::simulated::{Derivatives, Pool, Rows, Worker, failure, is_initial, places};
-use super::simulated_individual::SimulatedIndividual;
+use super::simulated_individual::{SimulatedIndividual, View};
 use super::{Evaluation, EvaluationError, Order};
 use crate::model::CompiledModel;
 use crate::petab::{DataKind, Nlme, Problem, RandomEffect, Scale};
@@ -23,11 +25,8 @@ use std::sync::Arc;
 /// Settings of the population's part.
 #[derive(Debug, Clone, Default)]
 pub struct PopulationOptions {
-    /// Matrix in the determinant of the Laplace approximation; `None`: as the problem hints, else the Hessian.
-    pub curvature: Option<Curvature>,
-    /// Whether the random effects of individuals are integrated by adaptive cubature rather than by Laplace's approximation, where there
-    /// are few enough of them.
-    pub exact: bool,
+    /// How the random effects of single individuals are integrated out; `None`: as the problem hints, else by Laplace's approximation.
+    pub integration: Option<Integration>,
     /// Number of quasi-random nodes for population statistics with more than four random effects; `None`: as the problem hints, else 4096.
     pub nodes: Option<usize>,
     /// Seed of the nodes; `None`: as the problem hints, else 1.
@@ -49,9 +48,10 @@ pub struct Population {
     effect_ids: Vec<String>,
     pub(super) individuals: Vec<IndividualData>,
     pub(super) rows: Vec<PopulationRows>,
-    options: MarginalOptions,
-    exact: bool,
-    /// The same with several starting points for the estimates, by number of effects.
+    integration: Integration,
+    /// Settings of the marginal likelihoods, by number of effects.
+    options: Vec<MarginalOptions>,
+    /// The same with several starting points for the estimates.
     searching: Vec<MarginalOptions>,
 }
 
@@ -136,9 +136,6 @@ pub(super) struct IndividualData {
     coordinates: Coordinates,
     weight: f64,
 }
-
-/// Degrees of freedom of the proposal of importance sampling.
-const PROPOSAL_DEGREES: f64 = 5.0;
 
 /// Marginal likelihood of all individuals by importance sampling.
 #[derive(Debug, Clone, PartialEq)]
@@ -280,6 +277,17 @@ fn sharing_nodes(model: &CompiledModel, problem: &Problem, nlme: &Nlme, experime
     statistics.into_iter().map(|m| vec![m]).chain((!cells.is_empty()).then_some(cells)).collect()
 }
 
+/// First-order methods replace the simulation by a linear one with normal noise of a fixed size.
+fn refuse_other_noise(integration: Integration, individuals: &[IndividualData]) -> Result<(), String> {
+    let other = individuals.iter().find(|i| i.rows.rows.iter().any(|r| !r.measured.is_normal()));
+    match other {
+        Some(i) => {
+            Err(format!("the method {integration} for measurements that are censored or whose noise is not normal (individual `{}`)", i.id))
+        }
+        None => Ok(()),
+    }
+}
+
 impl Population {
     /// The population of `problem`; the error names what is not supported yet.
     pub fn new(pool: Arc<Pool>, problem: &Problem, nlme: &Nlme, options: &PopulationOptions) -> Result<Self, String> {
@@ -311,29 +319,40 @@ impl Population {
             }
         }
         let seed = options.nodes(nlme).1;
-        let hint = match nlme.defaults.individual_integration.as_deref() {
-            Some("gauss_newton") => Curvature::GaussNewton,
-            _ => Curvature::Exact,
-        };
+        // An unknown hint has had its warning.
+        let hint = nlme.defaults.individual_integration.as_deref().and_then(|hint| hint.parse().ok());
+        let integration = options.integration.or(hint).unwrap_or_default();
+        if integration.view() != View::Simulated {
+            refuse_other_noise(integration, &individuals)?;
+        }
         // The gradient of a simulated likelihood is no more accurate than the simulation.
         let ebe = EbeOptions { tolerance: EbeOptions::default().tolerance.max(100.0 * pool.options().rtol), ..EbeOptions::default() };
-        let exact = options.exact;
-        let options = MarginalOptions { curvature: options.curvature.unwrap_or(hint), ebe };
-        let searching = (0..=effect_ids.len())
+        let most = individuals.iter().max_by_key(|i| i.coordinates.effects.len());
+        if let Some((data, n)) = most.map(|i| (i, i.coordinates.effects.len()))
+            && let Some(reason) = integration.too_many_effects(n)
+        {
+            return Err(format!("{reason} (`{}` has {n} random effects)", data.id));
+        }
+        let options: Vec<MarginalOptions> = (0..=most.map_or(0, |i| i.coordinates.effects.len()))
             .map(|n| {
+                let rule = match integration {
+                    Integration::GaussHermite(points) => Some(Rule::gauss_hermite(n, points)),
+                    Integration::Importance(draws) => Rule::draws(n, draws, seed),
+                    _ => None,
+                };
+                MarginalOptions { curvature: integration.curvature(), rule, ebe: ebe.clone() }
+            })
+            .collect();
+        let searching = options
+            .iter()
+            .enumerate()
+            .map(|(n, options)| {
                 let points = sobol_normal(SEARCH_POINTS, n, seed);
                 let starts = if n == 0 { Vec::new() } else { points.chunks(n).map(DVector::from_row_slice).collect() };
                 MarginalOptions { ebe: EbeOptions { starts, ..options.ebe.clone() }, ..options.clone() }
             })
             .collect();
-        if let Some(data) = individuals.iter().find(|i| exact && i.coordinates.effects.len() > MOST_EFFECTS) {
-            return Err(format!(
-                "the exact marginal likelihood of individuals with more than {MOST_EFFECTS} random effects (`{}` has {})",
-                data.id,
-                data.coordinates.effects.len()
-            ));
-        }
-        Ok(Population { pool, covariance, effect_ids, individuals, rows, options, exact, searching })
+        Ok(Population { pool, covariance, effect_ids, individuals, rows, integration, options, searching })
     }
 
     /// Ids of the random effects.
@@ -341,9 +360,9 @@ impl Population {
         &self.effect_ids
     }
 
-    /// Matrix in the determinants of the Laplace approximations.
-    pub fn curvature(&self) -> Curvature {
-        self.options.curvature
+    /// How the random effects of single individuals are integrated out.
+    pub fn integration(&self) -> Integration {
+        self.integration
     }
 
     /// Number of individuals.
@@ -378,6 +397,8 @@ impl Population {
                     natural: natural.to_vec(),
                     experiment: &data.experiment,
                     individual: &data.id,
+                    view: View::default(),
+                    typical: None,
                     last: None,
                 })
             })
@@ -394,7 +415,7 @@ impl Population {
         search: bool,
         order: Order,
     ) -> Result<IndividualTerm, EvaluationError> {
-        let options = if search { &self.searching[data.coordinates.effects.len()] } else { &self.options };
+        let options = &if search { &self.searching } else { &self.options }[data.coordinates.effects.len()];
         self.with_individual(data, natural, |c| self.marginal_of(c, data, natural, omega, warm, options, order))
     }
 
@@ -422,18 +443,28 @@ impl Population {
         options: &MarginalOptions,
         order: Order,
     ) -> Result<IndividualTerm, EvaluationError> {
-        let phi = data.coordinates.typical(natural);
-        let targets = &data.coordinates.targets;
-        let exact = self.exact && !targets.is_empty();
+        let typical = data.coordinates.typical(natural);
+        let (n, targets) = (typical.len(), &data.coordinates.targets);
+        conditional.view = self.integration.view();
+        let phi = typical.repeat(conditional.dimension() / n.max(1));
+        let exact = self.integration == Integration::Exact && !targets.is_empty();
         let named = |e: EvaluationError| match e {
             EvaluationError::Inner(message) => EvaluationError::Inner(format!("individual `{}`: {message}", data.id)),
             other => other,
         };
         let laplace_order = if exact { Order::Value } else { order };
-        let mut term = individual_marginal(conditional, &phi, targets, omega, options, warm, laplace_order).map_err(named)?;
+        let term = individual_marginal(conditional, &phi, targets, omega, options, warm, laplace_order).map_err(named);
+        if conditional.view != View::Simulated {
+            (conditional.view, conditional.last) = (View::Simulated, None);
+        }
+        let mut term = term?;
         if exact {
             let integral = cubature(conditional, &phi, targets, omega, &term, &CubatureOptions::default(), order).map_err(named)?;
             (term.value, term.d_phi, term.d_parameters) = (integral.value, integral.d_phi, integral.d_parameters);
+        }
+        // A view's vector holds phi_typical twice.
+        if term.d_phi.len() > n {
+            term.d_phi = term.d_phi.rows(0, n) + term.d_phi.rows(n, n);
         }
         Ok(term)
     }
@@ -467,7 +498,7 @@ impl Population {
                 let block = omega.select(&data.coordinates.effects);
                 let options = match search {
                     true => self.searching(i, &block, &neighbours),
-                    false => self.options.clone(),
+                    false => self.options[data.coordinates.effects.len()].clone(),
                 };
                 self.with_individual(data, &natural, |c| {
                     let term = self.marginal_of(c, data, &natural, &block, warm, &options, order)?;

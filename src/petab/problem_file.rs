@@ -410,13 +410,20 @@ impl Reader<'_> {
     }
 }
 
-/// Known words of the hints `individual_integration` and `population_integration`; others are passed on with a warning.
+/// Known words of the hints `individual_integration` and `population_integration`; others are passed on with a warning. A number of nodes
+/// or draws may follow: `gauss_hermite=9`.
 fn check_hint(key: &str, word: &str, span: &Span, d: &mut Diagnostics) {
-    let known: &[&str] = match key {
-        "individual_integration" => &["laplace", "gauss_newton", "gauss_hermite", "importance"],
-        _ => &["sobol", "gauss_hermite", "monte_carlo"],
+    let (known, counted): (&[&str], &[&str]) = match key {
+        "individual_integration" => {
+            (&["laplace", "gauss_newton", "gauss_hermite", "importance", "exact", "fo", "foce", "focei"], &["gauss_hermite", "importance"])
+        }
+        _ => (&["sobol", "gauss_hermite", "monte_carlo"], &[]),
     };
-    if !known.contains(&word) {
+    let is_known = match word.split_once('=') {
+        Some((name, number)) => counted.contains(&name) && number.parse::<usize>().is_ok_and(|n| n > 0),
+        None => known.contains(&word),
+    };
+    if !is_known {
         d.push(
             Diagnostic::warning("P0515", format!("the hint `{key}: {word}` is not known"))
                 .at(span, format!("known: {}", known.join(", ")))
