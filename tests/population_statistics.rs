@@ -36,7 +36,7 @@ fn log_variances(deltas: &[f64]) -> Omega {
 
 /// A value that was measured exactly.
 fn exact(distribution: NoiseDistribution, value: f64) -> Measured {
-    Measured { distribution, value, censoring: Censoring::None }
+    Measured { distribution, value, censoring: Censoring::None, has_hazard: false }
 }
 
 /// One effect with its standard deviation as parameter.

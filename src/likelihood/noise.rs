@@ -9,7 +9,7 @@
 //! with T'(m) = 1, 1/m or 1/(m ln 10). Of a value that is only known to lie in an interval the negative log probability of the interval
 //! takes the place of the density (NLME.md 3.3).
 
-use super::EvaluationError;
+use super::{EvaluationError, hazard};
 use crate::petab::{Censoring, NoiseDistribution};
 use crate::random::normal_quantile;
 use std::f64::consts::{LN_2, LN_10, PI};
@@ -53,19 +53,25 @@ pub struct Measured {
     pub value: f64,
     /// Whether it was measured exactly.
     pub censoring: Censoring,
+    /// Whether it is the time of an event that has a hazard. Then the cumulative hazard stands in the place of the simulation and the hazard in
+    /// that of the noise scale; see [`hazard::density`].
+    pub has_hazard: bool,
 }
 
 impl Measured {
     /// Whether it was measured exactly, with noise that is normal on some scale.
     pub fn is_normal(&self) -> bool {
-        self.censoring == Censoring::None && matches!(parts(self.distribution).0, Shape::Normal)
+        self.censoring == Censoring::None && !self.has_hazard && matches!(parts(self.distribution).0, Shape::Normal)
     }
 
     /// Negative log density (or probability) at the simulation `y` with the noise scale `sigma`.
     ///
     /// # Errors
-    /// Those of [`density`] and [`censored_density`].
+    /// Those of [`density`], [`censored_density`] and [`hazard::density`].
     pub fn density(&self, y: f64, sigma: f64) -> Result<Density, EvaluationError> {
+        if self.has_hazard {
+            return hazard::density(self.censoring, y, sigma);
+        }
         match self.censoring {
             Censoring::None => density(self.distribution, self.value, y, sigma),
             Censoring::Right => censored_density(self.distribution, [self.value, f64::INFINITY], y, sigma),
@@ -78,13 +84,17 @@ impl Measured {
 impl Measured {
     /// Derivatives of `curvature` of the density (yy, y sigma, sigma sigma) by y and by sigma, by differences of fourth order.
     pub fn curvature_slopes(&self, y: f64, sigma: f64, curvature: impl Fn(&Density) -> [f64; 3]) -> Result<[[f64; 3]; 2], EvaluationError> {
-        let step = 1e-3 * sigma;
+        // Hazards are positive, as their integrals are.
+        let steps = if self.has_hazard { [1e-3 * y, 1e-3 * sigma] } else { [1e-3 * sigma; 2] };
         let at = |y: f64, sigma: f64| self.density(y, sigma).map(|d| curvature(&d));
-        let slope = |f: &dyn Fn(f64) -> Result<[f64; 3], EvaluationError>| -> Result<[f64; 3], EvaluationError> {
+        let slope = |f: &dyn Fn(f64) -> Result<[f64; 3], EvaluationError>, step: f64| -> Result<[f64; 3], EvaluationError> {
+            if step == 0.0 {
+                return Ok([0.0; 3]);
+            }
             let [a, b, c, d] = [f(step)?, f(-step)?, f(2.0 * step)?, f(-2.0 * step)?];
             Ok(std::array::from_fn(|i| (8.0 * (a[i] - b[i]) - (c[i] - d[i])) / (12.0 * step)))
         };
-        Ok([slope(&|h| at(y + h, sigma))?, slope(&|h| at(y, sigma + h))?])
+        Ok([slope(&|h| at(y + h, sigma), steps[0])?, slope(&|h| at(y, sigma + h), steps[1])?])
     }
 }
 

@@ -38,6 +38,9 @@ pub struct Row {
     pub placeholders: Vec<Placeholder>,
     /// The observed event whose time was measured; its time takes the place of the observable.
     pub event: Option<usize>,
+    /// For an event that has a hazard and happened in an interval: index into [`Rows::times`] of the end of the interval, at which the observable
+    /// takes the place of the noise.
+    pub upper: Option<usize>,
 }
 
 impl Row {
@@ -82,7 +85,11 @@ pub struct Rows {
 impl Rows {
     /// Gathers the given measurements, which all belong to one experiment; `more` are further times to be simulated.
     pub fn new(model: &CompiledModel, places: &Places, problem: &Problem, experiment: usize, measurements: &[usize], more: &[f64]) -> Self {
-        let mut times: Vec<f64> = measurements.iter().map(|m| problem.measurements[*m].time).chain(more.iter().copied()).collect();
+        let wanted = measurements.iter().flat_map(|m| {
+            let (time, upper) = times_of(problem, &problem.measurements[*m]);
+            std::iter::once(time).chain(upper)
+        });
+        let mut times: Vec<f64> = wanted.chain(more.iter().copied()).collect();
         times.sort_by(f64::total_cmp);
         times.dedup();
         let rows: Vec<Row> = measurements.iter().map(|i| row(places, problem, *i, &times)).collect();
@@ -130,19 +137,45 @@ pub fn placeholders(places: &Places, m: &Measurement) -> Vec<Placeholder> {
     m.observable_parameters.iter().chain(&m.noise_parameters).map(place).collect()
 }
 
+/// The event of a row that has a hazard: its place among those events.
+fn hazard_of(problem: &Problem, m: &Measurement) -> Option<usize> {
+    let DataKind::TimeToEvent { event, .. } = &m.kind else { return None };
+    problem.nlme.iter().flat_map(|n| &n.events).filter(|e| e.cumulative_hazard.is_some()).position(|e| e.id == *event)
+}
+
+/// The times at which the observable of a row is wanted: one, and of an interval of a hazard both ends.
+fn times_of(problem: &Problem, m: &Measurement) -> (f64, Option<f64>) {
+    match (hazard_of(problem, m), m.censoring) {
+        (Some(_), Censoring::Interval(upper)) if upper.is_finite() => (m.value, Some(upper)),
+        (Some(_), _) => (m.value, None),
+        (None, _) => (m.time, None),
+    }
+}
+
 fn row(places: &Places, problem: &Problem, index: usize, times: &[f64]) -> Row {
     let m: &Measurement = &problem.measurements[index];
+    let hazard = hazard_of(problem, m);
     let event = match &m.kind {
+        _ if hazard.is_some() => None,
         DataKind::TimeToEvent { event, .. } => Some(event),
         DataKind::Bulk(PopulationStatistic { statistic: Statistic::FractionEvent(event), .. }) => Some(event),
         _ => None,
     };
+    let place = |time: f64| times.partition_point(|t| t.total_cmp(&time).is_lt());
+    let (time, upper) = times_of(problem, m);
     Row {
         measurement: index,
-        observable: m.observable,
-        time: times.partition_point(|t| t.total_cmp(&m.time).is_lt()),
-        measured: Measured { distribution: problem.observables[m.observable].distribution, value: m.value, censoring: m.censoring },
-        placeholders: placeholders(places, m),
+        // The model has the observables of hazards after those of the problem.
+        observable: hazard.map_or(m.observable, |k| problem.observables.len() + k),
+        time: place(time),
+        upper: upper.map(place),
+        measured: Measured {
+            distribution: problem.observables[m.observable].distribution,
+            value: m.value,
+            censoring: m.censoring,
+            has_hazard: hazard.is_some(),
+        },
+        placeholders: if hazard.is_some() { Vec::new() } else { placeholders(places, m) },
         event: event.and_then(|event| problem.nlme.iter().flat_map(|n| &n.events).position(|e| e.id == *event)),
     }
 }
@@ -337,9 +370,15 @@ impl Worker {
                     measurement: 0,
                     observable: *observable,
                     time,
-                    measured: Measured { distribution: NoiseDistribution::Normal, value: 0.0, censoring: Censoring::None },
+                    measured: Measured {
+                        distribution: NoiseDistribution::Normal,
+                        value: 0.0,
+                        censoring: Censoring::None,
+                        has_hazard: false,
+                    },
                     placeholders: placeholders.clone(),
                     event: None,
+                    upper: None,
                 })
             })
             .collect();
@@ -574,6 +613,29 @@ impl Start {
 
 /// Evaluates observable and noise of every row with derivatives.
 pub(super) fn observe(model: &CompiledModel, rows: &Rows, start: &Start, trajectory: &Trajectory, scratch: &mut Scratch) -> Simulated {
+    let mut result = observe_at(model, rows, &|row| row.time, start, trajectory, scratch);
+    if rows.rows.iter().any(|row| row.upper.is_some()) {
+        let ends = observe_at(model, rows, &|row| row.upper.unwrap_or(row.time), start, trajectory, scratch);
+        let n = rows.rows.len();
+        let (nd, n_pairs) = (result.dy.len() / n, result.dyy.len() / n);
+        for r in (0..n).filter(|r| rows.rows[*r].upper.is_some()) {
+            result.sigma[r] = ends.y[r];
+            result.ds[r * nd..(r + 1) * nd].copy_from_slice(&ends.dy[r * nd..(r + 1) * nd]);
+            result.dss[r * n_pairs..(r + 1) * n_pairs].copy_from_slice(&ends.dyy[r * n_pairs..(r + 1) * n_pairs]);
+        }
+    }
+    result
+}
+
+/// The same at the times that `place` says (indices into [`Rows::times`]).
+fn observe_at(
+    model: &CompiledModel,
+    rows: &Rows,
+    place: &dyn Fn(&Row) -> usize,
+    start: &Start,
+    trajectory: &Trajectory,
+    scratch: &mut Scratch,
+) -> Simulated {
     let (nx, np, nd) = (model.states.len(), model.parameters.len(), start.nd);
     let ns = start.columns.len();
     let n_pairs = if start.order == Derivatives::Second { pair_count(nd) } else { 0 };
@@ -594,11 +656,12 @@ pub(super) fn observe(model: &CompiledModel, rows: &Rows, start: &Start, traject
     let mut q = Vec::new();
     // In order of time, so that seeds are refreshed once per period.
     let mut order: Vec<usize> = (0..n).collect();
-    order.sort_by_key(|r| rows.rows[*r].time);
+    order.sort_by_key(|r| place(&rows.rows[*r]));
     for r in order {
         let row = &rows.rows[r];
-        let block = trajectory.block(row.time);
-        let segment = trajectory.segment[row.time];
+        let at = place(row);
+        let block = trajectory.block(at);
+        let segment = trajectory.segment[at];
         if segment != period {
             period = segment;
             refresh(&mut seeds, nd, &trajectory.parameter_seeds[segment], ns, &start.columns);
@@ -613,7 +676,7 @@ pub(super) fn observe(model: &CompiledModel, rows: &Rows, start: &Start, traject
             x[i] = block[i * trajectory.columns];
         }
         row.fill_placeholders(p, &mut q);
-        let time = [rows.times[row.time]];
+        let time = [rows.times[at]];
         let arrays = [&time[..], &x[..], &p[..], &q[..]];
         let f = &model.observables[row.observable];
         let mut values = [0.0; 2];

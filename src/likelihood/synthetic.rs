@@ -145,6 +145,9 @@ fn individual(
     let mut result = Vec::with_capacity(rows.rows.len());
     for (r, row) in rows.rows.iter().enumerate() {
         let (m, u) = (&problem.measurements[row.measurement], uniform(&mut generator));
+        if row.measured.has_hazard {
+            return Err(EvaluationError::Inner("times of events that have a hazard cannot be drawn yet".to_string()));
+        }
         let report = if row.event.is_some() {
             let time = if s.y[r] == f64::INFINITY { f64::INFINITY } else { context.noisy(row.measurement, u, s.y[r], s.sigma[r])? };
             let end = end_of_watch(problem, &design, row.measurement).unwrap_or(m.value);

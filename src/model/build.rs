@@ -190,12 +190,14 @@ impl<'a> Builder<'a> {
         for i in 0..self.state_ids.len() {
             self.rate(i);
         }
+        let hazards = self.lower_hazards();
         let nan = self.graph.constant(f64::NAN);
         let rates = self.rates.iter().map(|r| r.unwrap_or(nan)).collect();
         let mut events = self.lower_events();
         let observed_events = self.lower_observed_events(&mut events);
         let constraints = self.lower_constraints();
-        let observables = self.lower_observables();
+        let mut observables = self.lower_observables();
+        observables.extend(hazards);
         let species = self.model.species.iter();
         let volume = |s: &sbml::Species| entities.get(&s.compartment).copied().unwrap_or(nan);
         let species = species.map(|s| (s.id.clone(), SpeciesUnit { amount: self.is_amount(s), volume: volume(s) })).collect();
@@ -207,7 +209,7 @@ impl<'a> Builder<'a> {
             states: Vec::new(),
             parameters: Vec::new(),
             theta: self.theta.len(),
-            estimated: self.problem.iter().flat_map(|p| &p.parameters).map(|p| p.estimate).collect(),
+            estimated: self.moving_rows(),
             switches: Vec::new(),
             events,
             observed_events,
@@ -229,6 +231,16 @@ impl<'a> Builder<'a> {
         self.extract_switches(&mut system);
         self.finish(&mut system);
         system
+    }
+
+    /// For each row of theta whether it is estimated or moved by random effects.
+    fn moving_rows(&self) -> Vec<bool> {
+        let Some(problem) = self.problem else { return Vec::new() };
+        let mut moving: Vec<bool> = problem.parameters.iter().map(|p| p.estimate).collect();
+        for effect in problem.nlme.iter().flat_map(|n| &n.random_effects) {
+            moving[effect.target] = true;
+        }
+        moving
     }
 
     /// Adds states and parameters to the system, and moves the graph there.

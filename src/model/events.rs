@@ -3,7 +3,7 @@
 use super::build::{Builder, Origin, Scope, Stage, amount_name};
 use super::compiled::{ObservedEvent, Target};
 use super::entities::Kind;
-use super::system::{AssignmentFormulas, Change, EventFormula};
+use super::system::{AssignmentFormulas, Change, EventFormula, ObservableFormula};
 use crate::expr::{Binary, ExprId};
 use crate::petab;
 use rustc_hash::FxHashMap;
@@ -47,8 +47,12 @@ impl<'a> Builder<'a> {
         let observed = self.problem.and_then(|p| p.nlme.as_ref()).map_or(&[][..], |nlme| &nlme.events);
         let mut result = Vec::new();
         for event in observed {
-            let scope = Scope { origin: Origin::Petab(&event.trigger.span), local: &nothing, only_local: false, stage: Stage::Running };
-            let root = self.lower(&event.trigger.ast, scope).unwrap_or_else(|| self.graph.constant(f64::NAN));
+            if event.cumulative_hazard.is_some() {
+                result.push(ObservedEvent { events: Vec::new(), occurrence: 1 });
+                continue;
+            }
+            let scope = Scope { origin: Origin::Petab(&event.formula.span), local: &nothing, only_local: false, stage: Stage::Running };
+            let root = self.lower(&event.formula.ast, scope).unwrap_or_else(|| self.graph.constant(f64::NAN));
             let zero = self.graph.constant(0.0);
             let wanted: &[Binary] = match event.direction {
                 petab::Direction::Up => &[Binary::Gt],
@@ -71,6 +75,24 @@ impl<'a> Builder<'a> {
             result.push(ObservedEvent { events: (first..events.len()).collect(), occurrence: event.occurrence as usize });
         }
         result
+    }
+
+    /// Adds a state for every event of `nlme` that has a hazard: the integral of the hazard from the start of the experiment. For each there is an
+    /// observable with the state as its value and the hazard as its noise.
+    pub(super) fn lower_hazards(&mut self) -> Vec<ObservableFormula> {
+        let nothing = FxHashMap::default();
+        let observed = self.problem.and_then(|p| p.nlme.as_ref()).map_or(&[][..], |nlme| &nlme.events);
+        let mut observables = Vec::new();
+        for event in observed {
+            let Some(state) = &event.cumulative_hazard else { continue };
+            let scope = Scope { origin: Origin::Petab(&event.formula.span), local: &nothing, only_local: false, stage: Stage::Running };
+            let hazard = self.lower(&event.formula.ast, scope).unwrap_or_else(|| self.graph.constant(f64::NAN));
+            self.state_ids.push(state);
+            self.rates.push(Some(hazard));
+            let value = self.graph.symbol(state);
+            observables.push(ObservableFormula { id: state.clone(), value, noise: hazard, placeholders: Vec::new() });
+        }
+        observables
     }
 
     /// What simultaneous assignments set of the system. What algebraic rules determine cannot be set.

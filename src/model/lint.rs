@@ -191,7 +191,7 @@ pub fn report_unused_parameters(problem: &Problem, systems: &[&OdeSystem], d: &m
 fn names_in_formulas(problem: &Problem) -> FxHashSet<&str> {
     let observables = problem.observables.iter().flat_map(|o| [&o.formula, &o.noise]);
     let changes = problem.experiments.iter().flat_map(|e| &e.periods).flat_map(|p| &p.changes).map(|c| &c.value);
-    let events = problem.nlme.iter().flat_map(|n| &n.events).map(|e| &e.trigger);
+    let events = problem.nlme.iter().flat_map(|n| &n.events).map(|e| &e.formula);
     let mut names = names_elsewhere(problem);
     for formula in observables.chain(changes).chain(events) {
         add_names(&formula.ast, &mut names);
@@ -222,7 +222,7 @@ fn names_elsewhere(problem: &Problem) -> FxHashSet<&str> {
         }
     }
     let Some(nlme) = &problem.nlme else { return names };
-    for formula in nlme.events.iter().map(|e| &e.trigger).chain(nlme.statistics.iter().map(|s| &s.formula)) {
+    for formula in nlme.events.iter().map(|e| &e.formula).chain(nlme.statistics.iter().map(|s| &s.formula)) {
         add_names(&formula.ast, &mut names);
     }
     for entry in &nlme.covariance {

@@ -188,7 +188,7 @@ pub struct OdeSystem {
     pub parameters: Vec<Parameter>,
     /// Number of leading parameters that are rows of the PEtab parameter table.
     pub theta: usize,
-    /// For each row of theta whether it is estimated.
+    /// For each row of theta whether it is estimated or moved by random effects.
     pub estimated: Vec<bool>,
     /// Discontinuities.
     pub switches: Vec<SwitchRoot>,

@@ -83,6 +83,7 @@
 //! | P0421 | a kind of covariance entry that does not fit |
 //! | P0422 | a statistic of the population is censored |
 //! | P0423 | a snapshot row of several individuals names one |
+//! | P0424 | an event has a trigger and a hazard, or neither |
 //! | P0501 | warning: measurements without a value are left out |
 //! | P0502 | warning: blanks around values |
 //! | P0503 | warning: a column of the other version has no effect |
@@ -101,6 +102,7 @@
 //! | P0519 | warning: observables without measurements |
 //! | P0520 | warning: no measurements |
 //! | P0521 | warning: the visualization table shows what is not defined |
+//! | P0522 | warning: direction or occurrence of an event with a hazard |
 //! | P0901 | valid, but not supported |
 //! | P0902 | a required extension is not supported |
 //!

@@ -5,7 +5,9 @@ use super::measurements::Context;
 use super::random_effects::undefined_parameter;
 use super::statistics::undefined_observable;
 use super::table::{Cell, Repeated, Table, is_id, listing, parse_number};
-use super::{Censoring, CompositeStatistic, DataKind, EventTrigger, Individual, Measurement, Override, PopulationStatistic, Statistic};
+use super::{
+    Censoring, CompositeStatistic, DataKind, EventTrigger, Individual, Measurement, Override, PopulationStatistic, Statistic, unsupported,
+};
 use crate::diag::{Diagnostic, Diagnostics, Span};
 use crate::expr::AstKind;
 use rustc_hash::FxHashMap;
@@ -254,13 +256,25 @@ impl<'a> RowReader<'a> {
             });
             return None;
         }
+        let has_hazard = known.events.iter().any(|e| Some(e.id.as_str()) == name && e.cumulative_hazard.is_some());
+        if has_hazard && kind != Type::TimeToEvent {
+            repeated.push(format!("fraction {}", cell.text()), || {
+                unsupported(
+                    &cell.span(),
+                    "`fraction_event` of an event that has a hazard",
+                    "measure an observable that is the expected fraction",
+                )
+            });
+        }
         let observable = &context.observables[measurement.observable];
         if !matches!(observable.formula.ast.kind, AstKind::Time) {
             repeated.push(format!("event observable {}", observable.id), || {
                 Diagnostic::error("P0412", format!("the observable `{}` of a `{row_kind}` row is not the time", observable.id))
                     .at(&observable.formula.span, "expected `time`")
                     .also(&measurement.span, "measured here")
-                    .help("the noise formula then is the standard deviation of the event time")
+                    .help(
+                        "the noise formula then is the standard deviation of the event time (without effect where the event has a hazard)",
+                    )
             });
         }
         if kind == Type::TimeToEvent && (measurement.time - measurement.value).abs() > 1e-9 * measurement.value.abs() {

@@ -392,13 +392,15 @@ pub struct Nlme {
     pub statistics: Vec<CompositeStatistic>,
 }
 
-/// An observed event: the time at which a trigger formula crosses 0. It never changes the state.
+/// An observed event: the time at which a trigger formula crosses 0, or one that comes at random with a hazard. It never changes the state.
 #[derive(Debug, Clone)]
 pub struct EventTrigger {
     /// Identifier.
     pub id: String,
-    /// The formula g.
-    pub trigger: Formula,
+    /// The formula g of the trigger, or the hazard.
+    pub formula: Formula,
+    /// Where the formula is a hazard: the name of the state that holds its integral.
+    pub cumulative_hazard: Option<String>,
     /// Which crossings count.
     pub direction: Direction,
     /// Which of the crossings, counted from 1.

@@ -181,6 +181,7 @@ fn read_part(names: &PartFiles, shared: &Shared, files: &mut Files, mut missing:
     let measured = measurements::read(&measurement_tables, &context, d);
     measured.individuals.check(d);
 
+    statistics::check_hazards(&events, &measured.experiments, &measured.measurements, d);
     let nlme = file.nlme.as_ref().map(|file| {
         let defined: Vec<&str> = match &planned {
             Some(planned) => planned.keys().map(String::as_str).collect(),

@@ -3,14 +3,20 @@
 
 use super::random_effects::undefined_parameter;
 use super::table::{Cell, Repeated, Table, duplicate, parse_number};
-use super::{CompositeStatistic, Direction, EventTrigger, Functional, Observable, formula, unsupported};
+use super::{CompositeStatistic, Direction, EventTrigger, Experiment, Functional, Measurement, Observable, formula, unsupported};
 use crate::diag::{Diagnostic, Diagnostics, Span};
 
 /// Reads the event tables.
+///
+/// An event has either a `triggerFormula`, whose crossing of 0 it is, or a `hazardFormula` lambda: then it comes at random with that rate, given
+/// the individual's parameters, and the time of a `time_to_event` row has the density lambda(T) exp(-Lambda(T)) with Lambda the integral of
+/// lambda from the start of the experiment.
 pub fn read_events(tables: &[Table], d: &mut Diagnostics) -> Vec<EventTrigger> {
     let mut events: Vec<EventTrigger> = Vec::new();
     for table in tables {
-        let (Some(id), Some(trigger)) = (table.require("eventId", &[], d), table.require("triggerFormula", &[], d)) else { continue };
+        let hazard = table.find("hazardFormula");
+        let trigger = if hazard.is_some() { table.find("triggerFormula") } else { table.require("triggerFormula", &[], d) };
+        let (Some(id), true) = (table.require("eventId", &[], d), trigger.or(hazard).is_some()) else { continue };
         let optional = ["direction", "occurrence", "sbmlEventId", "armedFrom"].map(|name| table.find(name));
         for row in 0..table.rows() {
             let [direction, occurrence, sbml, armed] = optional.map(|column| table.cell(row, column));
@@ -20,7 +26,24 @@ pub fn read_events(tables: &[Table], d: &mut Diagnostics) -> Vec<EventTrigger> {
                     d.push(unsupported(&cell.span(), construct, "give a trigger formula that is true only then"));
                 }
             }
-            let trigger = formula::read(&table.cell(row, Some(trigger)), d);
+            let (trigger, hazard) = (table.cell(row, trigger), table.cell(row, hazard));
+            let is_hazard = trigger.is_missing();
+            if is_hazard == hazard.is_missing() {
+                let found = if is_hazard { "neither" } else { "both" };
+                d.push(
+                    Diagnostic::error("P0424", "an event has either a trigger or a hazard")
+                        .at(&id_cell.span(), format!("has {found} of `triggerFormula` and `hazardFormula`"))
+                        .help("a trigger says when the event happens, a hazard at which rate it happens at random"),
+                );
+                continue;
+            }
+            for cell in [direction, occurrence].iter().filter(|cell| is_hazard && !cell.is_missing()) {
+                d.push(
+                    Diagnostic::warning("P0522", format!("`{}` has no effect on an event that has a hazard", cell.column_name()))
+                        .at(&cell.span(), "expected nothing"),
+                );
+            }
+            let formula = formula::read(if is_hazard { &hazard } else { &trigger }, d);
             let direction = direction.word(&[("up", Direction::Up), ("down", Direction::Down), ("any", Direction::Any)], d);
             let occurrence = match occurrence.text() {
                 "" | "first" => 1,
@@ -29,16 +52,30 @@ pub fn read_events(tables: &[Table], d: &mut Diagnostics) -> Vec<EventTrigger> {
                     1
                 }),
             };
-            let (Some(id), Some(trigger), Ok(direction)) = (id_cell.id(d), trigger, direction) else { continue };
+            let (Some(id), Some(formula), Ok(direction)) = (id_cell.id(d), formula, direction) else { continue };
             if let Some(first) = events.iter().find(|e| e.id == id) {
                 duplicate("event", id, &id_cell.span(), &first.span, d);
                 continue;
             }
             let direction = direction.unwrap_or(Direction::Any);
-            events.push(EventTrigger { id: id.to_string(), trigger, direction, occurrence, span: id_cell.span() });
+            let cumulative_hazard = is_hazard.then(|| format!("<cumulative hazard of {id}>"));
+            events.push(EventTrigger { id: id.to_string(), formula, cumulative_hazard, direction, occurrence, span: id_cell.span() });
         }
     }
     events
+}
+
+/// The integral of a hazard never is in a steady state.
+pub fn check_hazards(events: &[EventTrigger], experiments: &[Experiment], measurements: &[Measurement], d: &mut Diagnostics) {
+    let Some(event) = events.iter().find(|e| e.cumulative_hazard.is_some()) else { return };
+    let begins_there = |e: &Experiment| e.periods.first().is_some_and(|p| p.time == f64::NEG_INFINITY);
+    if experiments.iter().any(begins_there) || measurements.iter().any(|m| m.time == f64::INFINITY) {
+        d.push(unsupported(
+            &event.span,
+            "a hazard in a problem with steady states",
+            "give initial values, and finite times of measurements",
+        ));
+    }
 }
 
 /// Reads the tables of composite statistics.
