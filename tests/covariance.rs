@@ -9,7 +9,7 @@ use mixode::likelihood::covariance::{Covariance, Omega};
 use mixode::likelihood::parametrisation::Parametrisation;
 use mixode::petab::CovarianceEntry;
 use mixode::petab::CovarianceKind::{self, *};
-use mixode::petab::CovarianceValue::{self, Number, Parameter};
+use mixode::petab::TableValue::{self, Number, Parameter};
 use nalgebra::{DMatrix, DVector};
 use nlme_support::{close, close_all, matrix, numbers, oracles};
 
@@ -80,7 +80,7 @@ fn a_diagonal_covariance_is_the_same_in_all_parametrisations() {
     assert!(Parametrisation::LogVariance.evaluate(3, &[0.0; 6]).is_none());
 }
 
-fn entry(row: usize, column: usize, kind: CovarianceKind, value: CovarianceValue) -> CovarianceEntry {
+fn entry(row: usize, column: usize, kind: CovarianceKind, value: TableValue) -> CovarianceEntry {
     CovarianceEntry { row, column, kind, value, span: Source::new("covariance.tsv", "x").span(0..1) }
 }
 

@@ -13,7 +13,7 @@ use mixode::likelihood::laplace::{IndividualTerm, MarginalOptions, individual_ma
 use mixode::likelihood::nodes::Nodes;
 use mixode::likelihood::parametrisation::Parametrisation;
 use mixode::likelihood::quadrature::Rule;
-use mixode::petab::{CovarianceEntry, CovarianceKind, CovarianceValue};
+use mixode::petab::{CovarianceEntry, CovarianceKind, TableValue};
 use nalgebra::{DMatrix, DVector};
 use nlme_support::models::{Cell, Jet, Model, conversion, line};
 use nlme_support::{close, close_all, matrix, numbers, oracles, table};
@@ -25,7 +25,7 @@ fn covariance(entries: &[(usize, usize, CovarianceKind, usize)], n: usize) -> Co
             row,
             column,
             kind,
-            value: CovarianceValue::Parameter(index),
+            value: TableValue::Parameter(index),
             span: Source::new("", "").span(0..0),
         })
         .collect();

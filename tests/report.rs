@@ -102,6 +102,7 @@ fn fixture() -> RunResults {
             ebe: vec![Some(a), if c == 5 { Some(2.0) } else { Some(b) }, None],
             posterior_sd: vec![Some(0.1), Some(0.2), None],
             parameters: vec![("k_m0_scale".to_owned(), scale), ("t0".to_owned(), 1.0 + b)],
+            subpopulations: Vec::new(),
             nll: 60.0 + 20.0 * weyl(5 * c),
             status: if c == 9 { "not converged".to_owned() } else { "ok".to_owned() },
         });

@@ -8,7 +8,9 @@ use crate::likelihood::population::PopulationOptions;
 use crate::likelihood::prior::{Convention, Priors};
 use crate::likelihood::problem::ProblemObjective;
 use crate::likelihood::{Objective, Order};
-use crate::petab::{self, DataKind, Experiment, Nlme, NoiseDistribution, Parameter, PriorFamily, Problem, Scale, Transformation, Version};
+use crate::petab::{
+    self, DataKind, Experiment, Nlme, NoiseDistribution, Parameter, PriorFamily, Problem, Scale, TableValue, Transformation, Version,
+};
 use crate::report::number::{general, objective as likelihood};
 use indexmap::IndexMap;
 use std::time::Instant;
@@ -221,6 +223,15 @@ fn cells(problem: &Problem, nlme: &Nlme) -> String {
     let diagonal = nlme.covariance.iter().all(|c| c.row == c.column);
     let effects: Vec<&str> = nlme.random_effects.iter().map(|e| e.id.as_str()).collect();
     text.push(format!("({}) ~ Normal(0, Ω), Ω {}", effects.join(", "), if diagonal { "diagonal" } else { "full" }));
+    let named = |value: &TableValue| match value {
+        TableValue::Number(number) => number.to_string(),
+        TableValue::Parameter(j) => problem.parameters[*j].id.clone(),
+    };
+    for s in &nlme.subpopulations {
+        let probability = s.probability.as_ref().map_or("the rest".to_string(), |p| format!("probability {}", named(p)));
+        let values = s.values.iter().map(|(target, value)| format!("{} = {}", problem.parameters[*target].id, named(value)));
+        text.push(format!("subpopulation {}, {probability}: {}", s.id, values.collect::<Vec<_>>().join(", ")));
+    }
     text.join("\n")
 }
 

@@ -93,7 +93,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
         let individuals: Map<_, _> = (summary.individuals.iter())
             .map(|i| {
                 let ebe: Map<_, _> = i.ebe.iter().map(|(k, v)| (k.clone(), number(*v))).collect();
-                (i.id.clone(), json!({"experiment": i.experiment, "laplace": number(i.nll), "ebe": ebe}))
+                let mut entry = json!({"experiment": i.experiment, "laplace": number(i.nll), "ebe": ebe});
+                if !i.subpopulations.is_empty() {
+                    let of: Map<String, Value> = i.subpopulations.iter().map(|(id, p)| (id.clone(), number(*p))).collect();
+                    entry["subpopulations"] = Value::Object(of);
+                }
+                (i.id.clone(), entry)
             })
             .collect();
         result.insert("individuals".into(), individuals.into());

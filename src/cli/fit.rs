@@ -480,6 +480,7 @@ fn population_tables(loaded: &Loaded, objective: &ProblemObjective, best: &AtBes
                 })
                 .collect(),
             nll: s.nll,
+            subpopulations: s.subpopulations.clone(),
             status: if s.status.is_empty() { "ok".to_string() } else { s.status.clone() },
         })
         .collect();

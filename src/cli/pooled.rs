@@ -10,7 +10,7 @@ use crate::likelihood::Objective;
 use crate::likelihood::problem::ProblemObjective;
 use crate::model::CompiledModel;
 use crate::ode::Options;
-use crate::petab::{CovarianceKind, CovarianceValue, Problem, Transformation};
+use crate::petab::{CovarianceKind, Problem, TableValue, Transformation};
 use crate::random::{Purpose, stream, uniform};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -79,7 +79,7 @@ fn spreads(problem: &Problem, objective: &ProblemObjective) -> Vec<(usize, Sprea
     let place = |row: usize| objective.parameters().iter().position(|p| p.id == problem.parameters[row].id);
     let mut result = Vec::new();
     for entry in &nlme.covariance {
-        let CovarianceValue::Parameter(row) = entry.value else { continue };
+        let TableValue::Parameter(row) = entry.value else { continue };
         let Some(place) = place(row) else { continue };
         let effect = &nlme.random_effects[entry.row];
         let additive = effect.transformation == Transformation::Additive;

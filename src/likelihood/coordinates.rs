@@ -8,6 +8,8 @@ use crate::petab::{Scale, Transformation};
 pub struct Coordinate {
     /// Row of the parameter table.
     pub theta: usize,
+    /// The row whose value it has: another one where a subpopulation puts that in its place.
+    pub source: usize,
     /// The scale.
     pub kind: CoordinateKind,
 }

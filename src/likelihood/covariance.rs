@@ -2,7 +2,7 @@
 
 use super::EvaluationError;
 use crate::diag::{Diagnostic, Diagnostics};
-use crate::petab::{CovarianceEntry, CovarianceKind, CovarianceValue};
+use crate::petab::{CovarianceEntry, CovarianceKind, TableValue};
 use nalgebra::{Cholesky, DMatrix, DVector};
 
 /// The covariance table of a problem, checked and ordered. Rows and columns follow the list of random effects it was made with.
@@ -164,8 +164,8 @@ impl Covariance {
                 continue;
             }
             let value = match entry.value {
-                CovarianceValue::Number(value) => Value::Number(value),
-                CovarianceValue::Parameter(index) => Value::Parameter(position(&mut parameters, index)),
+                TableValue::Number(value) => Value::Number(value),
+                TableValue::Parameter(index) => Value::Parameter(position(&mut parameters, index)),
             };
             checked.push(Entry { row, column, kind: entry.kind, value });
         }

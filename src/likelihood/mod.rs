@@ -34,6 +34,7 @@ pub mod quadrature;
 pub mod simulated;
 pub mod simulated_individual;
 pub mod snapshot;
+pub mod subpopulations;
 pub mod synthetic;
 mod synthetic_reports;
 

@@ -4,7 +4,7 @@ use super::coordinates::{Coordinate, CoordinateKind};
 use super::covariance::{Covariance, Omega};
 use super::cubature::{CubatureOptions, cubature};
 use super::ebe::{EbeOptions, WarmStart, cell_parameters};
-use super::importance::{Proposal, importance_sampling};
+use super::importance::{Importance, Proposal, importance_sampling};
 use super::individual::Conditional;
 use super::integration::Integration;
 use super::laplace::{IndividualTerm, MarginalOptions, individual_marginal};
@@ -14,6 +14,7 @@ use super::problem::Summary;
 use super::quadrature::{PROPOSAL_DEGREES, Rule};
 use super::simulated::{Derivatives, Pool, Rows, Worker, failure, is_initial, places};
 use super::simulated_individual::{SimulatedIndividual, View};
+use super::subpopulations::{Class, Mixed, Probabilities, Subpopulations};
 use super::{Evaluation, EvaluationError, Order};
 use crate::model::CompiledModel;
 use crate::petab::{DataKind, Nlme, Problem, RandomEffect, Scale};
@@ -45,6 +46,7 @@ impl PopulationOptions {
 pub struct Population {
     pool: Arc<Pool>,
     covariance: Covariance,
+    subpopulations: Subpopulations,
     effect_ids: Vec<String>,
     pub(super) individuals: Vec<IndividualData>,
     pub(super) rows: Vec<PopulationRows>,
@@ -58,7 +60,8 @@ pub struct Population {
 /// Warm starts of all individuals.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
-    warm: Vec<WarmStart>,
+    /// By individual and class.
+    warm: Vec<Vec<WarmStart>>,
     /// Evaluations with a gradient so far.
     gradients: usize,
 }
@@ -90,29 +93,36 @@ pub struct Coordinates {
 }
 
 impl Coordinates {
-    /// Coordinates of everything that `rows` depend on and that is estimated or random.
-    pub fn new(problem: &Problem, effects: &[RandomEffect], rows: &Rows) -> Result<Self, String> {
+    /// Coordinates of everything that `rows` depend on and that is estimated or random, for individuals of `class`.
+    pub fn new(problem: &Problem, effects: &[RandomEffect], rows: &Rows, class: &Class) -> Result<Self, String> {
         let applies = |e: &RandomEffect| e.experiments.as_ref().is_none_or(|list| list.contains(&rows.experiment));
         let mut result = Coordinates { all: Vec::new(), random: Vec::new(), effects: Vec::new(), targets: Vec::new() };
         for theta in &rows.reaching {
-            let acting: Vec<usize> = (0..effects.len()).filter(|k| effects[*k].target == *theta && applies(&effects[*k])).collect();
-            if acting.is_empty() && !problem.parameters[*theta].estimate {
+            let Some(source) = class.source(*theta) else { continue };
+            let acting: Vec<usize> = (0..effects.len()).filter(|k| effects[*k].target == source && applies(&effects[*k])).collect();
+            if acting.is_empty() && !problem.parameters[source].estimate {
                 continue;
             }
             let kind = match acting.first() {
                 Some(k) => CoordinateKind::from(effects[*k].transformation),
-                None => CoordinateKind::from(problem.parameters[*theta].scale),
+                None => CoordinateKind::from(problem.parameters[source].scale),
             };
             if let Some(other) = acting.iter().find(|k| CoordinateKind::from(effects[**k].transformation) != kind) {
                 return Err(format!(
                     "random effects with different transformations on one parameter (`{}` on `{}`)",
-                    effects[*other].id, problem.parameters[*theta].id
+                    effects[*other].id, problem.parameters[source].id
+                ));
+            }
+            if !acting.is_empty() && result.all.iter().any(|c| c.source == source) {
+                return Err(format!(
+                    "a parameter with random effects that a subpopulation puts in the place of two others (`{}` in `{}`)",
+                    problem.parameters[source].id, class.id
                 ));
             }
             result.targets.extend(acting.iter().map(|_| result.all.len()));
             result.random.push(!acting.is_empty());
             result.effects.extend(acting);
-            result.all.push(Coordinate { theta: *theta, kind });
+            result.all.push(Coordinate { theta: *theta, source, kind });
         }
         // Effects in the problem's order, as the covariance has them.
         let mut order: Vec<usize> = (0..result.effects.len()).collect();
@@ -124,7 +134,7 @@ impl Coordinates {
 
     /// phi of the typical individual.
     pub fn typical(&self, natural: &[f64]) -> Vec<f64> {
-        self.all.iter().map(|c| c.kind.of(natural[c.theta])).collect()
+        self.all.iter().map(|c| c.kind.of(natural[c.source])).collect()
     }
 }
 
@@ -133,7 +143,8 @@ pub(super) struct IndividualData {
     pub(super) id: String,
     pub(super) experiment: String,
     pub(super) rows: Rows,
-    coordinates: Coordinates,
+    /// One for each class.
+    classes: Vec<Coordinates>,
     weight: f64,
 }
 
@@ -189,6 +200,9 @@ pub struct IndividualSummary {
     pub posterior_sd: Vec<f64>,
     /// Natural values of the parameters that random effects move: row of the parameter table and value.
     pub parameters: Vec<(usize, f64)>,
+    /// Subpopulations with the probability that the individual is of them, given its data; empty where there are none. The estimates above are
+    /// those of the most probable.
+    pub subpopulations: Vec<(String, f64)>,
     /// What deserves attention, empty if nothing.
     pub status: String,
 }
@@ -208,11 +222,12 @@ impl Chain {
         Chain { places }
     }
 
-    /// For every component of xi = (phi_typical, natural covariance parameters) its place in x and dxi/dx, where it is estimated.
-    pub fn slopes(&self, natural: &[f64], coordinates: &[Coordinate], omega: &Omega) -> Vec<Option<(usize, f64)>> {
-        let phi = coordinates.iter().map(|c| self.places[c.theta].map(|(k, scale)| (k, c.chain(scale, natural[c.theta]))));
-        let covariance = omega.parameters.iter().map(|row| self.places[*row].map(|(k, scale)| (k, scale.derivative(natural[*row]))));
-        phi.chain(covariance).collect()
+    /// For every component of xi = (phi_typical, natural parameters of distributions, as rows of the parameter table) its place in x and
+    /// dxi/dx, where it is estimated.
+    pub fn slopes(&self, natural: &[f64], coordinates: &[Coordinate], parameters: &[usize]) -> Vec<Option<(usize, f64)>> {
+        let phi = coordinates.iter().map(|c| self.places[c.source].map(|(k, scale)| (k, c.chain(scale, natural[c.source]))));
+        let others = parameters.iter().map(|row| self.places[*row].map(|(k, scale)| (k, scale.derivative(natural[*row]))));
+        phi.chain(others).collect()
     }
 }
 
@@ -222,6 +237,42 @@ struct IndividualPart {
     gradient: Vec<f64>,
     slopes: Vec<Option<(usize, f64)>>,
     information: Option<DMatrix<f64>>,
+}
+
+/// The part of an individual from its parts in all classes; `slopes` are those of the probabilities. The information is the expectation over the
+/// classes of what each has, and of the class itself the outer product of the scores.
+fn mixture_part(
+    mixed: Mixed<IndividualPart>,
+    probabilities: &Probabilities,
+    slopes: Vec<Option<(usize, f64)>>,
+    order: Order,
+) -> IndividualPart {
+    let mut mixture = IndividualPart { value: mixed.value, gradient: Vec::new(), slopes: Vec::new(), information: None };
+    if order == Order::Value {
+        return mixture;
+    }
+    let ratios: Vec<(usize, f64)> = mixed.members.iter().map(|(class, _, part)| (*class, (mixed.value - part.value).exp())).collect();
+    let score = |slopes: &Vec<f64>| -ratios.iter().map(|(class, ratio)| slopes[*class] * ratio).sum::<f64>();
+    let scores = DVector::from_iterator(probabilities.slopes.len(), probabilities.slopes.iter().map(score));
+    let mut informations = Vec::new();
+    for (_, share, part) in mixed.members {
+        mixture.gradient.extend(part.gradient.iter().map(|g| share * g));
+        mixture.slopes.extend(part.slopes);
+        informations.extend(part.information.map(|i| i * share));
+    }
+    mixture.gradient.extend(scores.iter());
+    mixture.slopes.extend(slopes);
+    if order == Order::Fisher {
+        informations.push(&scores * scores.transpose());
+        let mut information = DMatrix::zeros(mixture.gradient.len(), mixture.gradient.len());
+        let mut place = 0;
+        for block in informations {
+            information.view_mut((place, place), block.shape()).copy_from(&block);
+            place += block.nrows();
+        }
+        mixture.information = Some(information);
+    }
+    mixture
 }
 
 /// Adds an information matrix by xi to one by x; `slopes` has the place in x and dxi/dx of every component.
@@ -293,6 +344,7 @@ impl Population {
     pub fn new(pool: Arc<Pool>, problem: &Problem, nlme: &Nlme, options: &PopulationOptions) -> Result<Self, String> {
         let effect_ids: Vec<String> = nlme.random_effects.iter().map(|e| e.id.clone()).collect();
         let covariance = Covariance::new(&nlme.covariance, &effect_ids).map_err(|d| d.concise())?;
+        let subpopulations = Subpopulations::new(nlme);
         let mut by_individual = vec![Vec::new(); nlme.individuals.len()];
         let mut by_experiment: Vec<Vec<usize>> = vec![Vec::new(); problem.experiments.len()];
         for (i, m) in problem.measurements.iter().enumerate() {
@@ -307,15 +359,16 @@ impl Population {
         let by_name = places(&model);
         for (individual, measurements) in nlme.individuals.iter().zip(by_individual).filter(|(_, m)| !m.is_empty()) {
             let rows = Rows::new(pool.model(), &by_name, problem, individual.experiment, &measurements, &[]);
-            let coordinates = Coordinates::new(problem, &nlme.random_effects, &rows)?;
+            let of_class = |class| Coordinates::new(problem, &nlme.random_effects, &rows, class);
+            let classes = subpopulations.classes().iter().map(of_class).collect::<Result<_, _>>()?;
             let weight = problem.measurements[measurements[0]].weight;
             let experiment = problem.experiments[individual.experiment].id.clone();
-            individuals.push(IndividualData { id: individual.id.clone(), experiment, rows, coordinates, weight });
+            individuals.push(IndividualData { id: individual.id.clone(), experiment, rows, classes, weight });
         }
         let mut rows = Vec::new();
         for (experiment, measurements) in by_experiment.into_iter().enumerate().filter(|(_, m)| !m.is_empty()) {
             for group in sharing_nodes(&model, problem, nlme, experiment, measurements) {
-                rows.push(PopulationRows::new(&pool, problem, nlme, experiment, &group, options)?);
+                rows.push(PopulationRows::new(&pool, problem, nlme, experiment, &group, &subpopulations, options)?);
             }
         }
         let seed = options.nodes(nlme).1;
@@ -327,13 +380,14 @@ impl Population {
         }
         // The gradient of a simulated likelihood is no more accurate than the simulation.
         let ebe = EbeOptions { tolerance: EbeOptions::default().tolerance.max(100.0 * pool.options().rtol), ..EbeOptions::default() };
-        let most = individuals.iter().max_by_key(|i| i.coordinates.effects.len());
-        if let Some((data, n)) = most.map(|i| (i, i.coordinates.effects.len()))
+        let effects = |data: &IndividualData| data.classes.iter().map(|c| c.effects.len()).max().unwrap_or(0);
+        let most = individuals.iter().map(|i| (i, effects(i))).max_by_key(|(_, n)| *n);
+        if let Some((data, n)) = most
             && let Some(reason) = integration.too_many_effects(n)
         {
             return Err(format!("{reason} (`{}` has {n} random effects)", data.id));
         }
-        let options: Vec<MarginalOptions> = (0..=most.map_or(0, |i| i.coordinates.effects.len()))
+        let options: Vec<MarginalOptions> = (0..=most.map_or(0, |(_, n)| n))
             .map(|n| {
                 let rule = match integration {
                     Integration::GaussHermite(points) => Some(Rule::gauss_hermite(n, points)),
@@ -352,7 +406,7 @@ impl Population {
                 MarginalOptions { ebe: EbeOptions { starts, ..options.ebe.clone() }, ..options.clone() }
             })
             .collect();
-        Ok(Population { pool, covariance, effect_ids, individuals, rows, integration, options, searching })
+        Ok(Population { pool, covariance, subpopulations, effect_ids, individuals, rows, integration, options, searching })
     }
 
     /// Ids of the random effects.
@@ -377,13 +431,19 @@ impl Population {
 
     /// Warm starts for one optimisation.
     pub fn memory(&self) -> Memory {
-        Memory { warm: vec![WarmStart::default(); self.individuals.len()], gradients: 0 }
+        Memory { warm: vec![vec![WarmStart::default(); self.subpopulations.classes().len()]; self.individuals.len()], gradients: 0 }
     }
 
-    /// Runs `task` on the conditional likelihood of an individual.
+    /// The classes of the population.
+    pub fn subpopulations(&self) -> &Subpopulations {
+        &self.subpopulations
+    }
+
+    /// Runs `task` on the conditional likelihood of an individual of a class.
     fn with_individual<R>(
         &self,
         data: &IndividualData,
+        class: usize,
         natural: &[f64],
         task: impl FnOnce(&mut SimulatedIndividual) -> Result<R, EvaluationError>,
     ) -> Result<R, EvaluationError> {
@@ -392,9 +452,9 @@ impl Population {
                 task(&mut SimulatedIndividual {
                     worker,
                     rows: &data.rows,
-                    coordinates: &data.coordinates.all,
-                    random: &data.coordinates.random,
-                    natural: natural.to_vec(),
+                    coordinates: &data.classes[class].all,
+                    random: &data.classes[class].random,
+                    natural: self.subpopulations.classes()[class].natural(natural),
                     experiment: &data.experiment,
                     individual: &data.id,
                     view: View::default(),
@@ -405,27 +465,20 @@ impl Population {
             .map_err(|e| failure(&data.experiment, Some(&data.id), e))?
     }
 
-    /// The marginal of one individual; `search` looks for its mode from several points.
-    fn marginal(
-        &self,
-        data: &IndividualData,
-        natural: &[f64],
-        omega: &Omega,
-        warm: &mut WarmStart,
-        search: bool,
-        order: Order,
-    ) -> Result<IndividualTerm, EvaluationError> {
-        let options = &if search { &self.searching } else { &self.options }[data.coordinates.effects.len()];
-        self.with_individual(data, natural, |c| self.marginal_of(c, data, natural, omega, warm, options, order))
+    /// The marginal of one individual were it of a class, looking for its mode from several points.
+    fn marginal(&self, data: &IndividualData, class: usize, natural: &[f64], omega: &Omega) -> Result<IndividualTerm, EvaluationError> {
+        let options = &self.searching[data.classes[class].effects.len()];
+        let warm = &mut WarmStart::default();
+        self.with_individual(data, class, natural, |c| self.marginal_of(c, data, class, natural, omega, warm, options, Order::Value))
     }
 
     /// Settings of a search from several points: quasi-random ones, and where the searches of other individuals with the same effects ended
     /// last (`estimates`). Of cells that are alike, those whose search went astray find their mode by those whose did not.
-    fn searching(&self, individual: usize, omega: &Omega, estimates: &[Option<DVector<f64>>]) -> MarginalOptions {
-        let effects = &self.individuals[individual].coordinates.effects;
+    fn searching(&self, individual: usize, class: usize, omega: &Omega, estimates: &[Vec<Option<DVector<f64>>>]) -> MarginalOptions {
+        let effects = &self.individuals[individual].classes[class].effects;
         let mut options = self.searching[effects.len()].clone();
-        let same = |i: &usize| *i != individual && &self.individuals[*i].coordinates.effects == effects;
-        let known: Vec<&DVector<f64>> = (0..estimates.len()).filter(same).filter_map(|i| estimates[i].as_ref()).collect();
+        let same = |i: &usize| *i != individual && &self.individuals[*i].classes[class].effects == effects;
+        let known: Vec<&DVector<f64>> = (0..estimates.len()).filter(same).filter_map(|i| estimates[i][class].as_ref()).collect();
         let stride = known.len().div_ceil(NEIGHBOURS).max(1);
         let whitened = known.into_iter().skip(individual % stride).step_by(stride).map(|b| omega.whiten(b));
         options.ebe.starts.extend(whitened.filter(|u| u.iter().all(|x| x.is_finite())));
@@ -437,14 +490,15 @@ impl Population {
         &self,
         conditional: &mut SimulatedIndividual,
         data: &IndividualData,
+        class: usize,
         natural: &[f64],
         omega: &Omega,
         warm: &mut WarmStart,
         options: &MarginalOptions,
         order: Order,
     ) -> Result<IndividualTerm, EvaluationError> {
-        let typical = data.coordinates.typical(natural);
-        let (n, targets) = (typical.len(), &data.coordinates.targets);
+        let typical = data.classes[class].typical(natural);
+        let (n, targets) = (typical.len(), &data.classes[class].targets);
         conditional.view = self.integration.view();
         let phi = typical.repeat(conditional.dimension() / n.max(1));
         let exact = self.integration == Integration::Exact && !targets.is_empty();
@@ -484,36 +538,43 @@ impl Population {
     ) -> Result<(), EvaluationError> {
         let natural = map.natural(x);
         let omega = self.covariance.evaluate(&natural)?;
+        let probabilities = self.subpopulations.probabilities(&natural)?;
         let chain = Chain::new(map, natural.len());
-        memory.warm.resize(self.individuals.len(), WarmStart::default());
+        memory.warm.resize(self.individuals.len(), vec![WarmStart::default(); probabilities.values.len()]);
         let search = order > Order::Value && (memory.gradients < SEARCH_ALWAYS || memory.gradients.is_multiple_of(SEARCH_ANEW));
         memory.gradients += usize::from(order > Order::Value);
-        let neighbours: Vec<Option<DVector<f64>>> = if search { memory.warm.iter().map(WarmStart::estimate).collect() } else { Vec::new() };
+        let estimates = |classes: &Vec<WarmStart>| classes.iter().map(WarmStart::estimate).collect();
+        let neighbours: Vec<Vec<Option<DVector<f64>>>> = if search { memory.warm.iter().map(estimates).collect() } else { Vec::new() };
         let terms: Vec<Result<IndividualPart, EvaluationError>> = self
             .individuals
             .par_iter()
             .zip(memory.warm.par_iter_mut())
             .enumerate()
             .map(|(i, (data, warm))| {
-                let block = omega.select(&data.coordinates.effects);
-                let options = match search {
-                    true => self.searching(i, &block, &neighbours),
-                    false => self.options[data.coordinates.effects.len()].clone(),
+                let part_of = |(class, warm): (usize, &mut WarmStart)| {
+                    let coordinates = &data.classes[class];
+                    let block = omega.select(&coordinates.effects);
+                    let options = match search {
+                        true => self.searching(i, class, &block, &neighbours),
+                        false => self.options[coordinates.effects.len()].clone(),
+                    };
+                    self.with_individual(data, class, &natural, |c| {
+                        let term = self.marginal_of(c, data, class, &natural, &block, warm, &options, order)?;
+                        let mut part = IndividualPart { value: term.value, gradient: Vec::new(), slopes: Vec::new(), information: None };
+                        if order > Order::Value {
+                            part.slopes = chain.slopes(&natural, &coordinates.all, &block.parameters);
+                            part.gradient = term.d_phi.iter().chain(term.d_parameters.iter()).copied().collect();
+                        }
+                        if order == Order::Fisher {
+                            let targets = &coordinates.targets;
+                            let phi = cell_parameters(&coordinates.typical(&natural), targets, &term.b);
+                            part.information = Some(linearised_information(&c.information(&phi)?, targets, &block)?);
+                        }
+                        Ok(part)
+                    })
                 };
-                self.with_individual(data, &natural, |c| {
-                    let term = self.marginal_of(c, data, &natural, &block, warm, &options, order)?;
-                    let mut part = IndividualPart { value: term.value, gradient: Vec::new(), slopes: Vec::new(), information: None };
-                    if order > Order::Value {
-                        part.slopes = chain.slopes(&natural, &data.coordinates.all, &block);
-                        part.gradient = term.d_phi.iter().chain(term.d_parameters.iter()).copied().collect();
-                    }
-                    if order == Order::Fisher {
-                        let targets = &data.coordinates.targets;
-                        let phi = cell_parameters(&data.coordinates.typical(&natural), targets, &term.b);
-                        part.information = Some(linearised_information(&c.information(&phi)?, targets, &block)?);
-                    }
-                    Ok(part)
-                })
+                let mixed = probabilities.mix(warm.iter_mut().enumerate().map(part_of), |part| part.value)?;
+                Ok(mixture_part(mixed, &probabilities, chain.slopes(&natural, &[], &probabilities.parameters), order))
             })
             .collect();
         // Summed in order of the individuals, so that the result does not depend on the number of threads.
@@ -530,7 +591,7 @@ impl Population {
             }
         }
         for rows in &self.rows {
-            rows.add(&self.pool, &natural, &omega, &chain, order, evaluation)?;
+            rows.add(&self.pool, &natural, &omega, &probabilities, &chain, order, evaluation)?;
         }
         Ok(())
     }
@@ -539,6 +600,7 @@ impl Population {
     /// degrees of freedom around the empirical Bayes estimate (quasi-random, seeded).
     pub fn importance(&self, natural: &[f64], draws: usize, seed: u64) -> Result<ImportanceSummary, EvaluationError> {
         let omega = self.covariance.evaluate(natural)?;
+        let probabilities = self.subpopulations.probabilities(natural)?;
         let proposals: Vec<Option<Proposal>> = (0..=self.effect_ids.len())
             .map(|n| Proposal::student(&DMatrix::from_vec(n + 1, draws, sobol_normal(draws, n + 1, seed)), PROPOSAL_DEGREES))
             .collect();
@@ -546,13 +608,25 @@ impl Population {
             .individuals
             .par_iter()
             .map(|data| {
-                let block = omega.select(&data.coordinates.effects);
-                let term = self.marginal(data, natural, &block, &mut WarmStart::default(), true, Order::Value)?;
-                let phi = data.coordinates.typical(natural);
-                let proposal = proposals[data.coordinates.effects.len()].as_ref();
-                let proposal = proposal.ok_or_else(|| EvaluationError::Inner("importance sampling needs draws".into()))?;
-                let targets = &data.coordinates.targets;
-                self.with_individual(data, natural, |c| importance_sampling(c, &phi, targets, &block, &term, proposal))
+                let in_class = |(class, coordinates): (usize, &Coordinates)| {
+                    let block = omega.select(&coordinates.effects);
+                    let term = self.marginal(data, class, natural, &block)?;
+                    let phi = coordinates.typical(natural);
+                    let proposal = proposals[coordinates.effects.len()].as_ref();
+                    let proposal = proposal.ok_or_else(|| EvaluationError::Inner("importance sampling needs draws".into()))?;
+                    let sample = |c: &mut SimulatedIndividual| importance_sampling(c, &phi, &coordinates.targets, &block, &term, proposal);
+                    self.with_individual(data, class, natural, sample)
+                };
+                let mixed = probabilities.mix(data.classes.iter().enumerate().map(in_class), |i| i.value)?;
+                // The classes were sampled apart, so their errors are independent; that of one that is improbable does not matter.
+                let parts = || mixed.members.iter().map(|(_, share, i)| (i, share)).filter(|(_, share)| **share > 1e-3);
+                Ok(Importance {
+                    value: mixed.value,
+                    standard_error: parts().map(|(i, share)| share * i.standard_error).fold(0.0, f64::hypot),
+                    effective_sample_size: parts().map(|(i, _)| i.effective_sample_size).fold(f64::INFINITY, f64::min),
+                    pareto_shape: parts().map(|(i, _)| i.pareto_shape).fold(f64::NEG_INFINITY, f64::max),
+                    failed: parts().map(|(i, _)| i.failed).sum(),
+                })
             })
             .collect();
         let mut summary = ImportanceSummary::none();
@@ -572,21 +646,26 @@ impl Population {
     /// Adds terms, individuals and simulations to a summary.
     pub fn summarise(&self, natural: &[f64], summary: &mut Summary) -> Result<(), EvaluationError> {
         let omega = self.covariance.evaluate(natural)?;
+        let probabilities = self.subpopulations.probabilities(natural)?;
         let parts: Vec<Result<_, EvaluationError>> = self
             .individuals
             .par_iter()
             .map(|data| {
-                let block = omega.select(&data.coordinates.effects);
-                let term = self.marginal(data, natural, &block, &mut WarmStart::default(), true, Order::Value)?;
-                let phi = cell_parameters(&data.coordinates.typical(natural), &data.coordinates.targets, &term.b);
-                let s = self.with_individual(data, natural, |c| c.simulate(&phi, &[], Derivatives::None))?;
-                Ok((term, phi, s))
+                let in_class = |(class, c): (usize, &Coordinates)| self.marginal(data, class, natural, &omega.select(&c.effects));
+                let mixed = probabilities.mix(data.classes.iter().enumerate().map(in_class), |term| term.value)?;
+                let mut posterior = vec![0.0; probabilities.values.len()];
+                mixed.members.iter().for_each(|(class, share, _)| posterior[*class] = *share);
+                let (value, best) = (mixed.value, mixed.members.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)));
+                let (class, _, term) = best.ok_or_else(|| EvaluationError::Inner("an individual of no class".into()))?;
+                let phi = cell_parameters(&data.classes[class].typical(natural), &data.classes[class].targets, &term.b);
+                let s = self.with_individual(data, class, natural, |c| c.simulate(&phi, &[], Derivatives::None))?;
+                Ok((value, posterior, class, term, phi, s))
             })
             .collect();
         let mut total = 0.0;
         for (data, part) in self.individuals.iter().zip(parts) {
-            let (term, phi, s) = part?;
-            total += data.weight * term.value;
+            let (value, posterior, class, term, phi, s) = part?;
+            total += data.weight * value;
             for (r, row) in data.rows.rows.iter().enumerate() {
                 summary.simulations[row.measurement] = s.y[r];
                 summary.sigmas[row.measurement] = s.sigma[r];
@@ -601,14 +680,16 @@ impl Population {
             if term.flags.far {
                 status.push("far from the typical individual");
             }
-            let c = &data.coordinates;
+            let c = &data.classes[class];
+            let classes = self.subpopulations.classes().iter().zip(posterior).filter(|(class, _)| !class.id.is_empty());
             summary.individuals.push(IndividualSummary {
                 id: data.id.clone(),
                 experiment: data.experiment.clone(),
-                nll: term.value,
+                nll: value,
                 ebe: c.effects.iter().zip(term.b.iter()).map(|(e, b)| (self.effect_ids[*e].clone(), *b)).collect(),
                 posterior_sd: term.posterior.diagonal().iter().map(|v| v.sqrt()).collect(),
                 parameters: (0..c.all.len()).filter(|k| c.random[*k]).map(|k| (c.all[k].theta, c.all[k].kind.natural(phi[k]).0)).collect(),
+                subpopulations: classes.map(|(class, p)| (class.id.clone(), p)).collect(),
                 status: status.join("; "),
             });
         }
@@ -616,7 +697,7 @@ impl Population {
             summary.terms.push(("trajectory", total));
         }
         for rows in &self.rows {
-            rows.summarise(&self.pool, natural, &omega, summary)?;
+            rows.summarise(&self.pool, natural, &omega, &probabilities, summary)?;
         }
         Ok(())
     }

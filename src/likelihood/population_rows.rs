@@ -11,6 +11,7 @@ use super::population_statistics::{Channel, Functional, Sample, Statistic, fract
 use super::problem::Summary;
 use super::simulated::{Derivatives, Direction, Placeholder, Pool, Row, Rows, Simulated, failure, places};
 use super::snapshot::{SnapshotMeasurement, snapshot_density};
+use super::subpopulations::{Class, Probabilities, Subpopulations};
 use super::{Evaluation, EvaluationError, Order};
 use crate::petab::{self, Censoring, DataKind, Nlme, NoiseDistribution, Override, PopulationStatistic, Problem};
 use nalgebra::{DMatrix, DVector};
@@ -27,9 +28,16 @@ pub struct PopulationRows {
     pub(super) experiment: String,
     /// Distinct simulated quantities; quantity i has the values 2i (observable) and 2i + 1 (noise scale) in a sample.
     pub(super) rows: Rows,
+    /// One for each class.
+    pub(super) classes: Vec<ClassNodes>,
+    pub(super) terms: Vec<Term>,
+}
+
+/// The individuals of a class.
+pub(super) struct ClassNodes {
+    class: Class,
     pub(super) coordinates: Coordinates,
     nodes: Nodes,
-    pub(super) terms: Vec<Term>,
 }
 
 /// One term of the likelihood.
@@ -98,6 +106,7 @@ impl PopulationRows {
         nlme: &Nlme,
         experiment: usize,
         measurements: &[usize],
+        subpopulations: &Subpopulations,
         options: &PopulationOptions,
     ) -> Result<Self, String> {
         let more = composite_times(problem, nlme, measurements);
@@ -201,10 +210,18 @@ impl PopulationRows {
             }
         }
         let rows = all.with_rows(pool.model(), quantities);
-        let mut coordinates = Coordinates::new(problem, &nlme.random_effects, &rows)?;
+        let (n, seed) = options.nodes(nlme);
+        let mut classes = Vec::new();
+        for class in subpopulations.classes() {
+            let coordinates = Coordinates::new(problem, &nlme.random_effects, &rows, class)?;
+            let nodes = Nodes::new(coordinates.effects.len(), n, seed);
+            classes.push(ClassNodes { class: class.clone(), coordinates, nodes });
+        }
+        // What no simulation depends on is among the coordinates of the first class.
+        let coordinates = &mut classes[0].coordinates;
         for theta in sd_parameters {
-            if problem.parameters[theta].estimate && !coordinates.all.iter().any(|c| c.theta == theta) {
-                coordinates.all.push(Coordinate { theta, kind: CoordinateKind::from(problem.parameters[theta].scale) });
+            if problem.parameters[theta].estimate && !coordinates.all.iter().any(|c| c.source == theta) {
+                coordinates.all.push(Coordinate { theta, source: theta, kind: CoordinateKind::from(problem.parameters[theta].scale) });
                 coordinates.random.push(false);
             }
         }
@@ -212,24 +229,42 @@ impl PopulationRows {
             if let TermData::Statistic { sd: Sd::Parameter(theta, place), .. }
             | TermData::Composite { sd: Sd::Parameter(theta, place), .. } = &mut term.data
             {
-                *place = coordinates.all.iter().position(|c| c.theta == *theta);
+                *place = coordinates.all.iter().position(|c| c.source == *theta);
             }
         }
-        let dimension = coordinates.effects.len();
-        let (n, seed) = options.nodes(nlme);
-        let nodes = Nodes::new(dimension, n, seed);
-        Ok(PopulationRows { experiment: problem.experiments[experiment].id.clone(), rows, coordinates, nodes, terms })
+        Ok(PopulationRows { experiment: problem.experiments[experiment].id.clone(), rows, classes, terms })
     }
 
     /// Simulates all nodes.
-    pub(super) fn sample(&self, pool: &Pool, natural: &[f64], omega: &Omega, derivatives: bool) -> Result<Sample, EvaluationError> {
-        Sample::collect(&self.nodes, &self.coordinates.targets, omega, self.at_nodes(pool, &self.nodes, natural, omega, derivatives))
+    pub(super) fn sample(
+        &self,
+        pool: &Pool,
+        natural: &[f64],
+        omega: &Omega,
+        probabilities: &Probabilities,
+        derivatives: bool,
+    ) -> Result<Sample, EvaluationError> {
+        let samples = self.classes.iter().map(|c| {
+            let block = omega.select(&c.coordinates.effects);
+            let results = self.at_nodes(pool, c, &c.nodes, natural, &block, derivatives);
+            Sample::collect(&c.nodes, &c.coordinates.targets, &block, results)
+        });
+        Ok(Sample::mixture(samples.collect::<Result<_, _>>()?, probabilities))
     }
 
-    /// The values at given nodes, in their order.
-    pub(super) fn at_nodes(&self, pool: &Pool, nodes: &Nodes, natural: &[f64], omega: &Omega, derivatives: bool) -> Vec<NodeResult> {
-        let c = &self.coordinates;
+    /// The values of individuals of a class at given nodes, in their order; `omega` is the covariance of the effects that reach them.
+    pub(super) fn at_nodes(
+        &self,
+        pool: &Pool,
+        class: &ClassNodes,
+        nodes: &Nodes,
+        natural: &[f64],
+        omega: &Omega,
+        derivatives: bool,
+    ) -> Vec<NodeResult> {
+        let c = &class.coordinates;
         let phi_typical = c.typical(natural);
+        let natural = class.class.natural(natural);
         let tasks: Vec<usize> = (0..nodes.len()).step_by(NODES_PER_TASK).collect();
         let order = if derivatives { Derivatives::First } else { Derivatives::None };
         let fail = |e| failure(&self.experiment, None, e);
@@ -238,7 +273,7 @@ impl PopulationRows {
             .flat_map_iter(|first| {
                 let task = *first..(*first + NODES_PER_TASK).min(nodes.len());
                 let simulated = pool.with(|worker| {
-                    let mut values = natural.to_vec();
+                    let mut values = natural.clone();
                     task.clone()
                         .map(|q| {
                             let phi = nodes.cell_parameters(q, &phi_typical, &c.targets, omega);
@@ -270,7 +305,7 @@ impl PopulationRows {
         let (statistic, sd, distribution) = match &term.data {
             TermData::Cell(_) => return Ok(None),
             TermData::Composite { composite, sd, .. } => {
-                let place = |theta: usize| self.coordinates.all.iter().position(|c| c.theta == theta);
+                let place = |theta: usize| self.classes[0].coordinates.all.iter().position(|c| c.source == theta);
                 let statistic = composite.evaluate(sample, &|theta| self.parameter(theta, place(theta), natural, n));
                 let sd = match sd {
                     Sd::Parameter(theta, place) => self.parameter(*theta, *place, natural, n),
@@ -320,33 +355,39 @@ impl PopulationRows {
     fn parameter(&self, theta: usize, place: Option<usize>, natural: &[f64], n: usize) -> Statistic {
         let mut s = Statistic::constant(natural[theta], n);
         if let (Some(k), true) = (place, n > 0) {
-            let c = self.coordinates.all[k];
+            let c = self.classes[0].coordinates.all[k];
             s.gradient[k] = c.kind.natural(c.kind.of(natural[theta])).1;
         }
         s
     }
 
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn add(
         &self,
         pool: &Pool,
         natural: &[f64],
         omega: &Omega,
+        probabilities: &Probabilities,
         chain: &Chain,
         order: Order,
         evaluation: &mut Evaluation,
     ) -> Result<(), EvaluationError> {
-        let block = omega.select(&self.coordinates.effects);
-        let sample = self.sample(pool, natural, &block, order > Order::Value)?;
-        let n_phi = self.coordinates.all.len();
-        // Every term has the same map from xi = (phi, covariance parameters) to x: its nonzero slopes.
-        let slopes: Vec<Option<(usize, f64)>> = chain.slopes(natural, &self.coordinates.all, &block);
+        let sample = self.sample(pool, natural, omega, probabilities, order > Order::Value)?;
+        // Every term has the same map to x from xi = (phi and covariance parameters of each class, probabilities): its nonzero slopes.
+        let mut slopes: Vec<Option<(usize, f64)>> = Vec::new();
+        for c in &self.classes {
+            slopes.extend(chain.slopes(natural, &c.coordinates.all, &omega.select(&c.coordinates.effects).parameters));
+        }
+        if self.classes.len() > 1 {
+            slopes.extend(chain.slopes(natural, &[], &probabilities.parameters));
+        }
         for term in &self.terms {
             let t = self.term(term, &sample, natural)?;
             evaluation.value += term.weight * t.value;
             if order == Order::Value {
                 continue;
             }
-            debug_assert_eq!(t.gradient.len(), n_phi + block.parameters.len());
+            debug_assert_eq!(t.gradient.len(), slopes.len());
             for (g, slope) in t.gradient.iter().zip(&slopes) {
                 if let Some((k, s)) = slope {
                     evaluation.gradient[*k] += term.weight * g * s;
@@ -359,9 +400,15 @@ impl PopulationRows {
         Ok(())
     }
 
-    pub(super) fn summarise(&self, pool: &Pool, natural: &[f64], omega: &Omega, summary: &mut Summary) -> Result<(), EvaluationError> {
-        let block = omega.select(&self.coordinates.effects);
-        let sample = self.sample(pool, natural, &block, false)?;
+    pub(super) fn summarise(
+        &self,
+        pool: &Pool,
+        natural: &[f64],
+        omega: &Omega,
+        probabilities: &Probabilities,
+        summary: &mut Summary,
+    ) -> Result<(), EvaluationError> {
+        let sample = self.sample(pool, natural, omega, probabilities, false)?;
         for term in &self.terms {
             let t = self.term(term, &sample, natural)?;
             match summary.terms.iter_mut().find(|(kind, _)| *kind == term.kind) {

@@ -8,6 +8,7 @@ use super::EvaluationError;
 use super::covariance::Omega;
 use super::nodes::Nodes;
 use super::noise::density;
+use super::subpopulations::Probabilities;
 use crate::petab::NoiseDistribution;
 use nalgebra::{DMatrix, DVector};
 use statrs::function::gamma::ln_gamma;
@@ -89,6 +90,8 @@ pub struct Sample {
     n_xi: usize,
     /// Weight of the nodes that were left out because their simulation failed.
     failed: f64,
+    /// Components of xi on which the weights depend, the probabilities of subpopulations, and the derivatives of all weights by them.
+    weight_slopes: Vec<(usize, DVector<f64>)>,
 }
 
 /// Largest weight of nodes that may fail. Leaving out more would bias the statistics.
@@ -144,6 +147,7 @@ impl Sample {
             jacobians: vec![DMatrix::zeros(n_xi, kept.len()); if n_phi == 0 { 0 } else { n_values }],
             n_xi,
             failed,
+            weight_slopes: Vec::new(),
         };
         for (row, (q, values, jacobian)) in kept.iter().enumerate() {
             for (i, value) in values.iter().enumerate() {
@@ -165,6 +169,43 @@ impl Sample {
             }
         }
         Ok(sample)
+    }
+
+    /// The sample of a mixture from those of its classes. Its xi has the xi of all classes in turn, then the parameters of `probabilities`.
+    pub fn mixture(mut classes: Vec<Sample>, probabilities: &Probabilities) -> Self {
+        if classes.len() == 1 {
+            return classes.remove(0);
+        }
+        let (nodes, n_values) = (classes.iter().map(Sample::len).sum(), classes.first().map_or(0, |c| c.values.ncols()));
+        let derivatives = classes.iter().any(|c| c.n_xi > 0);
+        let of_classes: usize = classes.iter().map(|c| c.n_xi).sum();
+        let n_xi = if derivatives { of_classes + probabilities.parameters.len() } else { 0 };
+        let mut mixture = Sample {
+            weights: DVector::zeros(nodes),
+            values: DMatrix::zeros(nodes, n_values),
+            jacobians: vec![DMatrix::zeros(n_xi, nodes); if derivatives { n_values } else { 0 }],
+            n_xi,
+            failed: 0.0,
+            weight_slopes: Vec::new(),
+        };
+        if derivatives {
+            mixture.weight_slopes = (of_classes..n_xi).map(|place| (place, DVector::zeros(nodes))).collect();
+        }
+        let (mut node, mut place) = (0, 0);
+        for (c, class) in classes.iter().enumerate() {
+            let (n, p) = (class.len(), probabilities.values[c]);
+            mixture.weights.rows_mut(node, n).copy_from(&(&class.weights * p));
+            mixture.values.rows_mut(node, n).copy_from(&class.values);
+            for (all, own) in mixture.jacobians.iter_mut().zip(&class.jacobians) {
+                all.view_mut((place, node), (class.n_xi, n)).copy_from(own);
+            }
+            for ((_, weights), slopes) in mixture.weight_slopes.iter_mut().zip(&probabilities.slopes) {
+                weights.rows_mut(node, n).copy_from(&(&class.weights * slopes[c]));
+            }
+            mixture.failed += p * class.failed;
+            (node, place) = (node + n, place + class.n_xi);
+        }
+        mixture
     }
 
     /// Number of nodes that have values.
@@ -202,20 +243,30 @@ impl Sample {
         if self.n_xi == 0 { DVector::zeros(0) } else { &self.jacobians[i] * coefficients }
     }
 
+    /// Derivative by xi, through the weights, of the sum over nodes of weights times `values`.
+    pub(super) fn weight_derivative(&self, values: &DVector<f64>) -> DVector<f64> {
+        let mut gradient = DVector::zeros(self.n_xi);
+        for (place, slopes) in &self.weight_slopes {
+            gradient[*place] += slopes.dot(values);
+        }
+        gradient
+    }
+
     /// Expectation of f over the population. f gets the values `indices` of an individual and returns its value and its derivatives by
     /// them.
     fn expectation<const N: usize>(&self, indices: [usize; N], f: impl Fn([f64; N]) -> (f64, [f64; N])) -> Statistic {
-        let mut value = 0.0;
+        let mut values = DVector::zeros(self.len());
         let mut coefficients = [(); N].map(|()| DVector::zeros(self.len()));
         for q in 0..self.len() {
             let (at, slopes) = f(indices.map(|i| self.values[(q, i)]));
-            value += self.weights[q] * at;
+            values[q] = at;
             for (c, slope) in coefficients.iter_mut().zip(slopes) {
                 c[q] = self.weights[q] * slope;
             }
         }
-        let gradient = indices.iter().zip(&coefficients).fold(DVector::zeros(self.n_xi), |sum, (i, c)| sum + self.derivative(*i, c));
-        Statistic { value, gradient }
+        let start = self.weight_derivative(&values);
+        let gradient = indices.iter().zip(&coefficients).fold(start, |sum, (i, c)| sum + self.derivative(*i, c));
+        Statistic { value: self.weights.dot(&values), gradient }
     }
 
     /// Mean of value `i`.
@@ -235,17 +286,24 @@ impl Sample {
         let mut order: Vec<usize> = (0..self.len()).collect();
         order.sort_by(|a, b| self.values[(*a, i)].total_cmp(&self.values[(*b, i)]));
         let mut coefficients = DVector::zeros(self.len());
+        let mut through_weights = DVector::zeros(self.n_xi);
         let mut below = 0.0;
         let mut last: Option<(usize, f64)> = None;
-        for &q in &order {
+        for (rank, &q) in order.iter().enumerate() {
             let middle = below + 0.5 * self.weights[q];
             below += self.weights[q];
             if middle >= p {
                 match last {
                     Some((before, at)) => {
-                        let share = (p - at) / (middle - at);
+                        let (share, width) = ((p - at) / (middle - at), middle - at);
                         coefficients[q] = share;
                         coefficients[before] = 1.0 - share;
+                        let jump = self.values[(q, i)] - self.values[(before, i)];
+                        for (place, slopes) in &self.weight_slopes {
+                            let d_at = order[..rank].iter().map(|q| slopes[*q]).sum::<f64>() - 0.5 * slopes[before];
+                            let d_width = 0.5 * (slopes[before] + slopes[q]);
+                            through_weights[*place] -= jump * (d_at + share * d_width) / width;
+                        }
                     }
                     None => coefficients[q] = 1.0,
                 }
@@ -258,7 +316,7 @@ impl Sample {
             coefficients[q] = 1.0;
         }
         let value = coefficients.iter().enumerate().filter(|(_, c)| **c != 0.0).map(|(q, c)| c * self.values[(q, i)]).sum();
-        Statistic { value, gradient: self.derivative(i, &coefficients) }
+        Statistic { value, gradient: self.derivative(i, &coefficients) + through_weights }
     }
 
     /// The functional of the population.

@@ -61,6 +61,9 @@ pub fn snapshot_density(sample: &Sample, cell: &[SnapshotMeasurement]) -> Result
     };
     let mut gradient = DVector::zeros(sample.gradient_len());
     if sample.gradient_len() > 0 {
+        // The share of a node is its weight times its density, relative to the sum; a node of weight zero has no share to divide.
+        let relative = shares.iter().zip(sample.weights().iter()).map(|(share, w)| if *w > 0.0 { share / w } else { 0.0 });
+        gradient -= sample.weight_derivative(&DVector::from_iterator(sample.len(), relative));
         for (c, densities) in cell.iter().zip(&densities) {
             // A node without a density has share zero.
             let weighted = |slope: &dyn Fn(&Density) -> f64| {

@@ -123,9 +123,14 @@ fn individual(
     let model = pool.model();
     let rows = Rows::new(model, &places(model), problem, data.rows.experiment, &design, &ends);
     let effects = problem.nlme.as_ref().map_or(&[][..], |n| &n.random_effects);
-    let coordinates = Coordinates::new(problem, effects, &rows).map_err(EvaluationError::Inner)?;
-
     let mut generator = stream(settings.seed, Purpose::Individuals, number as u64);
+    let subpopulations = population.subpopulations();
+    let class = match subpopulations.classes() {
+        [only] => only,
+        classes => &classes[subpopulations.probabilities(natural)?.draw(uniform(&mut generator))],
+    };
+    let coordinates = Coordinates::new(problem, effects, &rows, class).map_err(EvaluationError::Inner)?;
+
     let omega = population.omega(natural)?;
     let z = DVector::from_fn(omega.dimension(), |_, _| normal(&mut generator));
     let b = &omega.l * z;
@@ -133,7 +138,7 @@ fn individual(
     for (effect, target) in coordinates.effects.iter().zip(&coordinates.targets) {
         phi[*target] += b[*effect];
     }
-    let mut values = natural.to_vec();
+    let mut values = class.natural(natural);
     for ((coordinate, phi), _) in coordinates.all.iter().zip(&phi).zip(&coordinates.random).filter(|(_, random)| **random) {
         values[coordinate.theta] = coordinate.kind.natural(*phi).0;
     }
@@ -201,11 +206,12 @@ fn sampled(problem: &Problem, data: &TermData, measurement: usize, noise: bool) 
 /// Snapshots and statistics that share an experiment.
 fn population_rows(context: &Context, population: &Population, rows: &PopulationRows) -> Result<Vec<SyntheticRow>, EvaluationError> {
     let Context { problem, pool, natural, settings, .. } = context;
-    let omega = population.omega(natural)?.select(&rows.coordinates.effects);
+    let omega = population.omega(natural)?;
+    let probabilities = population.subpopulations().probabilities(natural)?;
     let is_predicted = |data: &TermData, count: u64| count == 0 && !matches!(data, TermData::Cell(_));
     let counts: Vec<u64> = rows.terms.iter().map(|t| sampled(problem, &t.data, t.measurements[0], settings.noise)).collect();
     let predicted = rows.terms.iter().zip(&counts).any(|(t, n)| is_predicted(&t.data, *n));
-    let sample = if predicted { Some(rows.sample(pool, natural, &omega, false)?) } else { None };
+    let sample = if predicted { Some(rows.sample(pool, natural, &omega, &probabilities, false)?) } else { None };
 
     let mut result = Vec::new();
     // Values of single cells by measurement.
@@ -221,15 +227,23 @@ fn population_rows(context: &Context, population: &Population, rows: &Population
             continue;
         }
         let mut generators: Vec<_> = (0..*count).map(|k| stream(settings.seed, Purpose::Sampled, (key << 32) | k)).collect();
-        let mut z = DMatrix::zeros(omega.dimension(), generators.len());
-        for (mut column, generator) in z.column_iter_mut().zip(&mut generators) {
-            column.iter_mut().for_each(|z| *z = normal(generator));
+        let of_class: Vec<usize> = match rows.classes.len() {
+            1 => vec![0; generators.len()],
+            _ => generators.iter_mut().map(|generator| probabilities.draw(uniform(generator))).collect(),
+        };
+        let mut cells = vec![Vec::new(); generators.len()];
+        for (c, class) in rows.classes.iter().enumerate() {
+            let block = omega.select(&class.coordinates.effects);
+            let members: Vec<usize> = (0..generators.len()).filter(|k| of_class[*k] == c).collect();
+            let mut z = DMatrix::zeros(block.dimension(), members.len());
+            for (mut column, k) in z.column_iter_mut().zip(&members) {
+                column.iter_mut().for_each(|z| *z = normal(&mut generators[*k]));
+            }
+            let simulated = rows.at_nodes(pool, class, &Nodes::from_normal_scores(z), natural, &block, false);
+            for (k, result) in members.into_iter().zip(simulated) {
+                cells[k] = result?.0;
+            }
         }
-        let cells: Vec<Vec<f64>> = rows
-            .at_nodes(pool, &Nodes::from_normal_scores(z), natural, &omega, false)
-            .into_iter()
-            .map(|r| r.map(|(v, _)| v))
-            .collect::<Result<_, _>>()?;
         match &term.data {
             TermData::Cell(list) => {
                 for (measurement, s) in term.measurements.iter().zip(list) {

@@ -209,7 +209,7 @@ impl<'a> Builder<'a> {
             states: Vec::new(),
             parameters: Vec::new(),
             theta: self.theta.len(),
-            estimated: self.moving_rows(),
+            varying: self.problem.map_or_else(Vec::new, varying),
             switches: Vec::new(),
             events,
             observed_events,
@@ -231,16 +231,6 @@ impl<'a> Builder<'a> {
         self.extract_switches(&mut system);
         self.finish(&mut system);
         system
-    }
-
-    /// For each row of theta whether it is estimated or moved by random effects.
-    fn moving_rows(&self) -> Vec<bool> {
-        let Some(problem) = self.problem else { return Vec::new() };
-        let mut moving: Vec<bool> = problem.parameters.iter().map(|p| p.estimate).collect();
-        for effect in problem.nlme.iter().flat_map(|n| &n.random_effects) {
-            moving[effect.target] = true;
-        }
-        moving
     }
 
     /// Adds states and parameters to the system, and moves the graph there.
@@ -552,4 +542,15 @@ fn delay_name(k: usize) -> String {
 pub(super) fn symbol_of(graph: &mut Graph, name: &str) -> SymbolId {
     let e = graph.symbol(name);
     graph.symbol_id(e).expect("a symbol was just made")
+}
+/// For each row of the parameter table whether it is estimated or differs between individuals.
+fn varying(problem: &Problem) -> Vec<bool> {
+    let mut varying: Vec<bool> = problem.parameters.iter().map(|p| p.estimate).collect();
+    if let Some(nlme) = &problem.nlme {
+        let replaced = nlme.subpopulations.iter().flat_map(|s| s.values.iter().map(|(target, _)| *target));
+        for target in nlme.random_effects.iter().map(|e| e.target).chain(replaced) {
+            varying[target] = true;
+        }
+    }
+    varying
 }

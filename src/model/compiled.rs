@@ -43,7 +43,7 @@ pub struct TensorKernel {
 }
 
 /// A vector function of (t, x, p, q) and its derivatives. Derivatives with respect to parameters are kept for *active* parameters
-/// only, that is those that can depend on an estimated parameter.
+/// only, that is those that can depend on a varying parameter.
 #[derive(Debug, Clone)]
 pub struct Function {
     /// The values.

@@ -161,11 +161,11 @@ fn fold_constants(system: &mut OdeSystem, keep: &FxHashSet<String>) {
     });
 }
 
-/// Marks the parameters that can depend on an estimated one.
+/// Marks the parameters that can depend on a varying one.
 fn mark_active(system: &mut OdeSystem) {
-    let estimated: FxHashSet<SymbolId> = (0..system.theta).filter(|j| system.estimated[*j]).map(|j| system.parameters[j].symbol).collect();
+    let varying: FxHashSet<SymbolId> = (0..system.theta).filter(|j| system.varying[*j]).map(|j| system.parameters[j].symbol).collect();
     let graph = &system.graph;
-    if !estimated.is_empty() {
+    if !varying.is_empty() {
         let set = system
             .events
             .iter()
@@ -176,19 +176,19 @@ fn mark_active(system: &mut OdeSystem) {
         }
     }
     for (setup, inputs) in system.setups.iter().zip(&settings_by_setup(system)) {
-        let moving = system.inputs.iter().zip(inputs).filter(|(_, s)| s.rows.iter().any(|j| system.estimated[*j])).map(|(i, _)| *i);
-        let moving: FxHashSet<SymbolId> = moving.chain(estimated.iter().copied()).collect();
+        let moving = system.inputs.iter().zip(inputs).filter(|(_, s)| s.rows.iter().any(|j| system.varying[*j])).map(|(i, _)| *i);
+        let moving: FxHashSet<SymbolId> = moving.chain(varying.iter().copied()).collect();
         for (p, value) in system.parameters.iter_mut().zip(&setup.parameters) {
             p.active |= graph.symbols_of(&[*value]).iter().any(|s| moving.contains(s));
         }
     }
-    // What a change sets to a number, or to what cannot depend on an estimated parameter, has no derivative.
+    // What a change sets to a number, or to what cannot depend on a varying parameter, has no derivative.
     let states: FxHashSet<SymbolId> = system.states.iter().map(|s| s.symbol).collect();
     let changes = || system.experiments.iter().flat_map(|e| &e.changes).map(|c| &c.assignments);
     loop {
         let moving: FxHashSet<SymbolId> =
             system.parameters.iter().filter(|p| p.active).map(|p| p.symbol).chain(states.iter().copied()).collect();
-        let moves = |e: &ExprId| !estimated.is_empty() && graph.symbols_of(&[*e]).iter().any(|s| moving.contains(s));
+        let moves = |e: &ExprId| !varying.is_empty() && graph.symbols_of(&[*e]).iter().any(|s| moving.contains(s));
         let found: Vec<usize> = changes()
             .flat_map(|a| a.targets.iter().zip(&a.values).zip(a.volumes.iter().flatten().map(Some).chain(std::iter::repeat(None))))
             .filter(|((_, value), volume)| moves(value) || volume.is_some_and(&moves))

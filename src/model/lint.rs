@@ -8,7 +8,7 @@ use super::setup::Setting;
 use super::system::OdeSystem;
 use crate::diag::{Diagnostic, Diagnostics, Span};
 use crate::expr::{Ast, AstKind, ExprId, SymbolId};
-use crate::petab::{CovarianceValue, DataKind, Override, Problem};
+use crate::petab::{DataKind, Override, Problem, TableValue};
 use rustc_hash::FxHashSet;
 
 impl Builder<'_> {
@@ -225,9 +225,10 @@ fn names_elsewhere(problem: &Problem) -> FxHashSet<&str> {
     for formula in nlme.events.iter().map(|e| &e.formula).chain(nlme.statistics.iter().map(|s| &s.formula)) {
         add_names(&formula.ast, &mut names);
     }
-    for entry in &nlme.covariance {
-        if let CovarianceValue::Parameter(j) = entry.value {
-            names.insert(&problem.parameters[j].id);
+    let classes = nlme.subpopulations.iter().flat_map(|s| s.probability.iter().chain(s.values.iter().map(|(_, value)| value)));
+    for value in nlme.covariance.iter().map(|entry| &entry.value).chain(classes) {
+        if let TableValue::Parameter(j) = value {
+            names.insert(&problem.parameters[*j].id);
         }
     }
     names

@@ -26,7 +26,7 @@ pub struct Parameter {
     pub id: String,
     /// Its symbol.
     pub symbol: SymbolId,
-    /// Whether it can depend on an estimated parameter in some experiment, so that derivatives with respect to it are needed.
+    /// Whether it can depend on a varying parameter in some experiment, so that derivatives with respect to it are needed.
     pub active: bool,
 }
 
@@ -188,8 +188,8 @@ pub struct OdeSystem {
     pub parameters: Vec<Parameter>,
     /// Number of leading parameters that are rows of the PEtab parameter table.
     pub theta: usize,
-    /// For each row of theta whether it is estimated or moved by random effects.
-    pub estimated: Vec<bool>,
+    /// For each row of theta whether it is estimated or differs between individuals, so that derivatives by it are needed.
+    pub varying: Vec<bool>,
     /// Discontinuities.
     pub switches: Vec<SwitchRoot>,
     /// Events of the model, then those that are only observed.

@@ -84,6 +84,7 @@
 //! | P0422 | a statistic of the population is censored |
 //! | P0423 | a snapshot row of several individuals names one |
 //! | P0424 | an event has a trigger and a hazard, or neither |
+//! | P0427 | probabilities of subpopulations that do not sum to one |
 //! | P0501 | warning: measurements without a value are left out |
 //! | P0502 | warning: blanks around values |
 //! | P0503 | warning: a column of the other version has no effect |
@@ -123,6 +124,7 @@ mod problem_file;
 mod random_effects;
 mod read;
 mod statistics;
+mod subpopulations;
 mod synthetic;
 pub mod table;
 mod visualization;

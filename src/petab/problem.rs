@@ -390,6 +390,21 @@ pub struct Nlme {
     pub events: Vec<EventTrigger>,
     /// Composite statistics of the statistics tables.
     pub statistics: Vec<CompositeStatistic>,
+    /// Subpopulations, the classes of a mixture; none where all individuals are of one kind.
+    pub subpopulations: Vec<Subpopulation>,
+}
+
+/// A subpopulation: a class of individuals in which some parameters have another value. Which class an individual is of is not known.
+#[derive(Debug, Clone)]
+pub struct Subpopulation {
+    /// Identifier.
+    pub id: String,
+    /// Its probability; `None`: the rest.
+    pub probability: Option<TableValue>,
+    /// Core parameters (indices) and what takes their place, with its random effects.
+    pub values: Vec<(usize, TableValue)>,
+    /// Place of the id.
+    pub span: Span,
 }
 
 /// An observed event: the time at which a trigger formula crosses 0, or one that comes at random with a hazard. It never changes the state.
@@ -506,15 +521,15 @@ pub struct CovarianceEntry {
     pub column: usize,
     /// Kind.
     pub kind: CovarianceKind,
-    /// A number, or the index of a parameter in [`Problem::parameters`].
-    pub value: CovarianceValue,
+    /// Its value.
+    pub value: TableValue,
     /// Place.
     pub span: Span,
 }
 
-/// Value of a covariance entry.
+/// A number or a parameter in a cell of the extension's tables.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum CovarianceValue {
+pub enum TableValue {
     /// Fixed.
     Number(f64),
     /// Index into [`Problem::parameters`].

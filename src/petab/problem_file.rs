@@ -67,6 +67,8 @@ pub struct NlmeFile {
     pub events: Vec<FileName>,
     /// Tables of composite statistics.
     pub statistics: Vec<FileName>,
+    /// Tables of subpopulations.
+    pub subpopulations: Vec<FileName>,
     /// Hints.
     pub defaults: super::Defaults,
 }
@@ -86,7 +88,7 @@ const KEYS_V2: [&str; 10] = [
 ];
 
 /// Keys of the extension's block.
-const KEYS_NLME: [&str; 8] = [
+const KEYS_NLME: [&str; 9] = [
     "version",
     "required",
     "hyperparameter_files",
@@ -94,6 +96,7 @@ const KEYS_NLME: [&str; 8] = [
     "covariance_files",
     "event_files",
     "statistic_files",
+    "subpopulation_files",
     "defaults",
 ];
 
@@ -282,6 +285,7 @@ impl Reader<'_> {
             covariance: self.files(entries, "covariance_files"),
             events: self.files(entries, "event_files"),
             statistics: self.files(entries, "statistic_files"),
+            subpopulations: self.files(entries, "subpopulation_files"),
             defaults: super::Defaults::default(),
         };
         let Some(defaults) = value(entries, "defaults") else { return Some(file) };

@@ -3,7 +3,7 @@
 
 use super::experiments::undefined_experiment;
 use super::table::{Cell, Repeated, Table, duplicate, is_id, parse_number};
-use super::{CovarianceEntry, CovarianceKind, CovarianceValue, Experiment, Parameter, RandomEffect, Transformation, unsupported};
+use super::{CovarianceEntry, CovarianceKind, Experiment, Parameter, RandomEffect, TableValue, Transformation, unsupported};
 use crate::diag::{Diagnostic, Diagnostics, Span};
 
 /// Reads the random-effect tables. `defined` are the ids an effect can be restricted to.
@@ -147,20 +147,7 @@ pub fn read_covariance(tables: &[Table], effects: &[RandomEffect], parameters: &
                 kind_cell.empty("sd, var, log_var, corr or chol", d);
             }
             let value_cell = cell(value);
-            let value = match parse_number(value_cell.text()).filter(|v| v.is_finite()) {
-                Some(number) => Some(CovarianceValue::Number(number)),
-                None if is_id(value_cell.text()) => {
-                    let found = parameters.iter().position(|p| p.id == value_cell.text());
-                    if found.is_none() {
-                        undefined_parameter(value_cell.text(), &value_cell.span(), parameters.iter().map(|p| p.id.as_str()), &mut repeated);
-                    }
-                    found.map(CovarianceValue::Parameter)
-                }
-                None => {
-                    value_cell.not_a_number("a number or a hyperparameter", d);
-                    None
-                }
-            };
+            let value = reference(&value_cell, parameters, &mut repeated, d);
             let (Some(first), Some(second), Some(kind), Some(value)) = (first, second, kind, value) else {
                 complete = false;
                 continue;
@@ -221,8 +208,8 @@ fn check_definite(entries: &[CovarianceEntry], effects: &[RandomEffect], paramet
     let size = effects.len();
     let mut matrix = nalgebra::DMatrix::<f64>::zeros(size, size);
     let value = |e: &CovarianceEntry| match e.value {
-        CovarianceValue::Number(value) => Some(value),
-        CovarianceValue::Parameter(index) => parameters[index].nominal,
+        TableValue::Number(value) => Some(value),
+        TableValue::Parameter(index) => parameters[index].nominal,
     };
     let mut worst: Option<&CovarianceEntry> = None;
     for entry in entries.iter().filter(|e| e.row == e.column || e.kind == CovarianceKind::Chol) {
@@ -252,6 +239,24 @@ fn check_definite(entries: &[CovarianceEntry], effects: &[RandomEffect], paramet
             Diagnostic::error("P0415", "the covariance of the random effects is not positive definite at the nominal values")
                 .at(&entry.span, if entry.row == entry.column { "expected a positive value" } else { "together with the other entries" }),
         );
+    }
+}
+
+/// A number, or a parameter of the parameter table or a hyperparameter. `None` if it is neither, which is reported.
+pub fn reference(cell: &Cell, parameters: &[Parameter], repeated: &mut Repeated, d: &mut Diagnostics) -> Option<TableValue> {
+    match parse_number(cell.text()).filter(|v| v.is_finite()) {
+        Some(number) => Some(TableValue::Number(number)),
+        None if is_id(cell.text()) => {
+            let found = parameters.iter().position(|p| p.id == cell.text());
+            if found.is_none() {
+                undefined_parameter(cell.text(), &cell.span(), parameters.iter().map(|p| p.id.as_str()), repeated);
+            }
+            found.map(TableValue::Parameter)
+        }
+        None => {
+            cell.not_a_number("a number or a parameter", d);
+            None
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::problem_file::{FileName, NlmeFile, PartFiles, ProblemFile};
 use super::table::Table;
 use super::{
     Nlme, OriginalTables, Parameter, Problem, Version, experiments, lint, measurements, models, observables, parameters, population,
-    problem_file, random_effects, statistics, visualization, yaml,
+    problem_file, random_effects, statistics, subpopulations, visualization, yaml,
 };
 use crate::diag::{Diagnostics, Source};
 use rustc_hash::FxHashSet;
@@ -45,7 +45,7 @@ struct Shared<'a> {
     /// Whether all tables of parameters, and all of hyperparameters, could be read.
     complete: (bool, bool),
     parameter_tables: Vec<Table>,
-    /// Tables of hyperparameters, random effects, covariances, events and statistics, and whether those of effects and of covariances are
+    /// Tables of hyperparameters, random effects, covariances, events, statistics and subpopulations, and whether those of effects and of covariances are
     /// complete.
     nlme_tables: NlmeTables,
 }
@@ -56,6 +56,7 @@ struct NlmeTables {
     covariance: Vec<Table>,
     events: Vec<Table>,
     statistics: Vec<Table>,
+    subpopulations: Vec<Table>,
     complete: bool,
 }
 
@@ -80,12 +81,13 @@ fn read_files(mut files: Files, file: &ProblemFile, d: &mut Diagnostics) -> Opti
     let (covariance, covariance_complete) = tables_of("covariance", &extension.covariance, d);
     let (events, events_complete) = tables_of("event", &extension.events, d);
     let (statistics, statistics_complete) = tables_of("statistics", &extension.statistics, d);
+    let (subpopulations, _) = tables_of("subpopulation", &extension.subpopulations, d);
     let version = if file.version == 1 { Version::V1 } else { Version::V2 };
     let mut parameters = parameters::read(&parameter_tables, version, false, &mut parameters_complete, d);
     let core = parameters.len();
     parameters.extend(parameters::read(&hyper, version, true, &mut hyper_complete, d));
     let complete = effects_complete && covariance_complete;
-    let nlme_tables = NlmeTables { hyper, effects, covariance, events, statistics, complete };
+    let nlme_tables = NlmeTables { hyper, effects, covariance, events, statistics, subpopulations, complete };
     let shared = Shared { version, file, parameters, core, complete: (parameters_complete, hyper_complete), parameter_tables, nlme_tables };
     if file.parts.len() > 1 && file.nlme.is_some() {
         let place = &file.parts[1].models.first()?.span;
@@ -187,13 +189,14 @@ fn read_part(names: &PartFiles, shared: &Shared, files: &mut Files, mut missing:
             Some(planned) => planned.keys().map(String::as_str).collect(),
             None => conditions.by_id.keys().map(String::as_str).collect(),
         };
-        let (mut random_effects, mut covariance) = (Vec::new(), Vec::new());
+        let (mut random_effects, mut covariance, mut subpopulations) = (Vec::new(), Vec::new(), Vec::new());
         if parameters_complete && hyper_complete && experiments_complete && nlme_tables.complete {
             random_effects = random_effects::read(&nlme_tables.effects, parameters, &measured.experiments, &defined, d);
             covariance = random_effects::read_covariance(&nlme_tables.covariance, &random_effects, parameters, d);
+            subpopulations = subpopulations::read(&nlme_tables.subpopulations, parameters, d);
         }
         let individuals = measured.individuals.list;
-        Nlme { random_effects, covariance, individuals, defaults: file.defaults.clone(), events, statistics }
+        Nlme { random_effects, covariance, individuals, defaults: file.defaults.clone(), events, statistics, subpopulations }
     });
     lint::problem(version, parameters, &observables, &conditions, planned.as_ref(), parameters_complete, d);
     if !d.has_errors() {

@@ -181,6 +181,8 @@ pub struct CellRow {
     pub parameters: Vec<(String, f64)>,
     /// Negative log-likelihood of the cell.
     pub nll: f64,
+    /// Subpopulations with the probability that the cell is of them; empty where there are none.
+    pub subpopulations: Vec<(String, f64)>,
     /// `ok`, or what went wrong.
     pub status: String,
 }

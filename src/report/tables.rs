@@ -72,6 +72,8 @@ pub fn cells(results: &RunResults) -> String {
     let sd = results.effect_ids.iter().map(|id| format!("posteriorSd_{id}"));
     let mut header = vec!["experimentId".to_owned(), "cellId".to_owned()];
     header.extend(ebe.chain(sd).chain(names.iter().map(|n| (*n).to_owned())));
+    let classes: Vec<&str> = results.cells.first().map_or(Vec::new(), |c| c.subpopulations.iter().map(|s| s.0.as_str()).collect());
+    header.extend(classes.iter().map(|id| format!("probability_{id}")));
     header.extend(["negLogLikelihood".to_owned(), "status".to_owned()]);
     let mut table = Table::new(header.iter().map(String::as_str));
     for c in &results.cells {
@@ -80,6 +82,7 @@ pub fn cells(results: &RunResults) -> String {
             row.extend((0..results.effect_ids.len()).map(|i| optional(values.get(i).copied().flatten())));
         }
         row.extend(names.iter().map(|n| optional(c.parameters.iter().find(|p| p.0 == *n).map(|p| p.1))));
+        row.extend(c.subpopulations.iter().map(|s| number(s.1)));
         row.extend([number(c.nll), text(&c.status)]);
         table.row(row);
     }
