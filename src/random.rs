@@ -25,6 +25,8 @@ pub enum Purpose {
     Individuals,
     /// Individuals behind synthetic snapshots and statistics (index: measurement and individual).
     Sampled,
+    /// Random effects of the groups of synthetic data (index: first individual of the group).
+    Groups,
 }
 
 impl Purpose {
@@ -40,6 +42,7 @@ impl Purpose {
             Purpose::Pooled => 8,
             Purpose::Individuals => 9,
             Purpose::Sampled => 10,
+            Purpose::Groups => 11,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Coordinates of an individual's parameter vector phi: the scale on which a random effect is added, or the estimation scale.
 
-use super::simulated::Direction;
-use crate::petab::{Scale, Transformation};
+use super::simulated::{Direction, Rows};
+use super::subpopulations::Class;
+use crate::petab::{Problem, RandomEffect, Scale, Transformation};
 
 /// A coordinate of phi and the row of theta it moves.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -90,5 +91,64 @@ impl Coordinate {
     pub fn chain(self, scale: Scale, natural: f64) -> f64 {
         let (_, first, _) = self.kind.natural(self.kind.of(natural));
         scale.derivative(natural) / first
+    }
+}
+
+/// Coordinates of phi for one simulation and the random effects that move them.
+#[derive(Debug, Clone)]
+pub struct Coordinates {
+    /// The coordinates.
+    pub all: Vec<Coordinate>,
+    /// Which of them random effects move.
+    pub random: Vec<bool>,
+    /// Random effects (indices) that reach the rows.
+    pub effects: Vec<usize>,
+    /// Coordinate that each of them moves.
+    pub targets: Vec<usize>,
+}
+
+impl Coordinates {
+    /// Coordinates of everything that `rows` depend on and that is estimated or random, for individuals of `class`.
+    pub fn new(problem: &Problem, effects: &[RandomEffect], rows: &Rows, class: &Class) -> Result<Self, String> {
+        let applies = |e: &RandomEffect| e.experiments.as_ref().is_none_or(|list| list.contains(&rows.experiment));
+        let mut result = Coordinates { all: Vec::new(), random: Vec::new(), effects: Vec::new(), targets: Vec::new() };
+        for theta in &rows.reaching {
+            let Some(source) = class.source(*theta) else { continue };
+            let acting: Vec<usize> = (0..effects.len()).filter(|k| effects[*k].target == source && applies(&effects[*k])).collect();
+            if acting.is_empty() && !problem.parameters[source].estimate {
+                continue;
+            }
+            let kind = match acting.first() {
+                Some(k) => CoordinateKind::from(effects[*k].transformation),
+                None => CoordinateKind::from(problem.parameters[source].scale),
+            };
+            if let Some(other) = acting.iter().find(|k| CoordinateKind::from(effects[**k].transformation) != kind) {
+                return Err(format!(
+                    "random effects with different transformations on one parameter (`{}` on `{}`)",
+                    effects[*other].id, problem.parameters[source].id
+                ));
+            }
+            if !acting.is_empty() && result.all.iter().any(|c| c.source == source) {
+                return Err(format!(
+                    "a parameter with random effects that a subpopulation puts in the place of two others (`{}` in `{}`)",
+                    problem.parameters[source].id, class.id
+                ));
+            }
+            result.targets.extend(acting.iter().map(|_| result.all.len()));
+            result.random.push(!acting.is_empty());
+            result.effects.extend(acting);
+            result.all.push(Coordinate { theta: *theta, source, kind });
+        }
+        // Effects in the problem's order, as the covariance has them.
+        let mut order: Vec<usize> = (0..result.effects.len()).collect();
+        order.sort_by_key(|i| result.effects[*i]);
+        result.targets = order.iter().map(|i| result.targets[*i]).collect();
+        result.effects = order.iter().map(|i| result.effects[*i]).collect();
+        Ok(result)
+    }
+
+    /// phi of the typical individual.
+    pub fn typical(&self, natural: &[f64]) -> Vec<f64> {
+        self.all.iter().map(|c| c.kind.of(natural[c.source])).collect()
     }
 }

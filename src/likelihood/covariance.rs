@@ -86,6 +86,35 @@ impl Omega {
         Omega { d, l, log_det, inverse, parameters: self.parameters.clone(), dd, dl }
     }
 
+    /// The covariance of independent vectors of effects, which have the same parameters: their covariances in blocks along the diagonal.
+    pub fn direct_sum(parts: &[Omega]) -> Omega {
+        let places: Vec<usize> = parts
+            .iter()
+            .scan(0, |end, part| {
+                *end += part.dimension();
+                Some(*end - part.dimension())
+            })
+            .collect();
+        let n = parts.iter().map(Omega::dimension).sum();
+        let join = |of: &dyn Fn(&Omega) -> &DMatrix<f64>| {
+            let mut whole = DMatrix::zeros(n, n);
+            for (part, place) in parts.iter().map(of).zip(&places) {
+                whole.view_mut((*place, *place), part.shape()).copy_from(part);
+            }
+            whole
+        };
+        let parameters = parts.first().map_or(Vec::new(), |part| part.parameters.clone());
+        Omega {
+            d: join(&|o| &o.d),
+            l: join(&|o| &o.l),
+            log_det: parts.iter().map(|part| part.log_det).sum(),
+            inverse: join(&|o| &o.inverse),
+            dd: (0..parameters.len()).map(|k| join(&|o| &o.dd[k])).collect(),
+            dl: (0..parameters.len()).map(|k| join(&|o| &o.dl[k])).collect(),
+            parameters,
+        }
+    }
+
     /// Derivatives of 1/2 b^T D^-1 b + 1/2 log det D by the parameters at fixed b.
     pub fn prior_gradient(&self, b: &DVector<f64>) -> DVector<f64> {
         let q = &self.inverse * b;

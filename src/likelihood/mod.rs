@@ -16,6 +16,7 @@ pub mod cubature;
 pub mod distribution;
 pub mod ebe;
 pub mod fixed;
+mod group;
 pub mod hazard;
 pub mod importance;
 pub mod individual;

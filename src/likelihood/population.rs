@@ -1,23 +1,25 @@
 //! The population's part of the objective: individuals with their own random effects, and statistics over all of them.
 
-use super::coordinates::{Coordinate, CoordinateKind};
+use super::coordinates::{Coordinate, Coordinates};
 use super::covariance::{Covariance, Omega};
 use super::cubature::{CubatureOptions, cubature};
 use super::ebe::{EbeOptions, WarmStart, cell_parameters};
+use super::group::{Group, MemberEstimate};
 use super::importance::{Importance, Proposal, importance_sampling};
 use super::individual::Conditional;
 use super::integration::Integration;
-use super::laplace::{IndividualTerm, MarginalOptions, individual_marginal};
+use super::laplace::{Flags, IndividualTerm, MarginalOptions, individual_marginal};
+use super::nodes::Nodes;
 use super::parameters::ParameterMap;
 use super::population_rows::{PopulationRows, composite_times};
 use super::problem::Summary;
 use super::quadrature::{PROPOSAL_DEGREES, Rule};
 use super::simulated::{Derivatives, Pool, Rows, Worker, failure, is_initial, places};
 use super::simulated_individual::{SimulatedIndividual, View};
-use super::subpopulations::{Class, Mixed, Probabilities, Subpopulations};
+use super::subpopulations::{Mixed, Probabilities, Subpopulations};
 use super::{Evaluation, EvaluationError, Order};
 use crate::model::CompiledModel;
-use crate::petab::{DataKind, Nlme, Problem, RandomEffect, Scale};
+use crate::petab::{DataKind, Nlme, Problem, Scale};
 use crate::random::sobol_normal;
 use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
@@ -49,6 +51,8 @@ pub struct Population {
     subpopulations: Subpopulations,
     effect_ids: Vec<String>,
     pub(super) individuals: Vec<IndividualData>,
+    /// Groups of them that share random effects; none where each stands alone.
+    groups: Vec<Group>,
     pub(super) rows: Vec<PopulationRows>,
     integration: Integration,
     /// Settings of the marginal likelihoods, by number of effects.
@@ -60,7 +64,7 @@ pub struct Population {
 /// Warm starts of all individuals.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
-    /// By individual and class.
+    /// By individual and class, or by group.
     warm: Vec<Vec<WarmStart>>,
     /// Evaluations with a gradient so far.
     gradients: usize,
@@ -79,73 +83,15 @@ const NEIGHBOURS: usize = 24;
 /// Number of quasi-random starting points of such a search.
 const SEARCH_POINTS: usize = 16;
 
-/// Coordinates of phi for one simulation and the random effects that move them.
-#[derive(Debug, Clone)]
-pub struct Coordinates {
-    /// The coordinates.
-    pub all: Vec<Coordinate>,
-    /// Which of them random effects move.
-    pub random: Vec<bool>,
-    /// Random effects (indices) that reach the rows.
-    pub effects: Vec<usize>,
-    /// Coordinate that each of them moves.
-    pub targets: Vec<usize>,
-}
-
-impl Coordinates {
-    /// Coordinates of everything that `rows` depend on and that is estimated or random, for individuals of `class`.
-    pub fn new(problem: &Problem, effects: &[RandomEffect], rows: &Rows, class: &Class) -> Result<Self, String> {
-        let applies = |e: &RandomEffect| e.experiments.as_ref().is_none_or(|list| list.contains(&rows.experiment));
-        let mut result = Coordinates { all: Vec::new(), random: Vec::new(), effects: Vec::new(), targets: Vec::new() };
-        for theta in &rows.reaching {
-            let Some(source) = class.source(*theta) else { continue };
-            let acting: Vec<usize> = (0..effects.len()).filter(|k| effects[*k].target == source && applies(&effects[*k])).collect();
-            if acting.is_empty() && !problem.parameters[source].estimate {
-                continue;
-            }
-            let kind = match acting.first() {
-                Some(k) => CoordinateKind::from(effects[*k].transformation),
-                None => CoordinateKind::from(problem.parameters[source].scale),
-            };
-            if let Some(other) = acting.iter().find(|k| CoordinateKind::from(effects[**k].transformation) != kind) {
-                return Err(format!(
-                    "random effects with different transformations on one parameter (`{}` on `{}`)",
-                    effects[*other].id, problem.parameters[source].id
-                ));
-            }
-            if !acting.is_empty() && result.all.iter().any(|c| c.source == source) {
-                return Err(format!(
-                    "a parameter with random effects that a subpopulation puts in the place of two others (`{}` in `{}`)",
-                    problem.parameters[source].id, class.id
-                ));
-            }
-            result.targets.extend(acting.iter().map(|_| result.all.len()));
-            result.random.push(!acting.is_empty());
-            result.effects.extend(acting);
-            result.all.push(Coordinate { theta: *theta, source, kind });
-        }
-        // Effects in the problem's order, as the covariance has them.
-        let mut order: Vec<usize> = (0..result.effects.len()).collect();
-        order.sort_by_key(|i| result.effects[*i]);
-        result.targets = order.iter().map(|i| result.targets[*i]).collect();
-        result.effects = order.iter().map(|i| result.effects[*i]).collect();
-        Ok(result)
-    }
-
-    /// phi of the typical individual.
-    pub fn typical(&self, natural: &[f64]) -> Vec<f64> {
-        self.all.iter().map(|c| c.kind.of(natural[c.source])).collect()
-    }
-}
-
 /// One individual's data.
 pub(super) struct IndividualData {
     pub(super) id: String,
     pub(super) experiment: String,
+    pub(super) group: Option<String>,
     pub(super) rows: Rows,
     /// One for each class.
-    classes: Vec<Coordinates>,
-    weight: f64,
+    pub(super) classes: Vec<Coordinates>,
+    pub(super) weight: f64,
 }
 
 /// Marginal likelihood of all individuals by importance sampling.
@@ -159,7 +105,7 @@ pub struct ImportanceSummary {
     pub worst_pareto_shape: f64,
     /// Smallest effective sample size of an individual.
     pub least_sample_size: f64,
-    /// Every individual: identifier, negative log-likelihood without the weight, and its standard error.
+    /// Every individual, or every group where random effects are shared: identifier, negative log-likelihood without the weight, and its standard error.
     pub individuals: Vec<(String, f64, f64)>,
 }
 
@@ -198,6 +144,8 @@ pub struct IndividualSummary {
     pub ebe: Vec<(String, f64)>,
     /// Posterior standard deviations by effect.
     pub posterior_sd: Vec<f64>,
+    /// The group it is of, where random effects are shared; `nll` is then that of the whole group.
+    pub group: Option<String>,
     /// Natural values of the parameters that random effects move: row of the parameter table and value.
     pub parameters: Vec<(usize, f64)>,
     /// Subpopulations with the probability that the individual is of them, given its data; empty where there are none. The estimates above are
@@ -205,6 +153,18 @@ pub struct IndividualSummary {
     pub subpopulations: Vec<(String, f64)>,
     /// What deserves attention, empty if nothing.
     pub status: String,
+}
+
+/// One individual at its empirical Bayes estimate.
+struct AtEstimate {
+    /// Negative log marginal likelihood, of the group where it has one.
+    value: f64,
+    /// The most probable class, and the probabilities of all.
+    class: usize,
+    posterior: Vec<f64>,
+    estimate: MemberEstimate,
+    flags: Flags,
+    group: Option<String>,
 }
 
 /// How the gradient of one term enters the whole: d phi_typical / dx and d omega parameter / dx.
@@ -237,6 +197,20 @@ struct IndividualPart {
     gradient: Vec<f64>,
     slopes: Vec<Option<(usize, f64)>>,
     information: Option<DMatrix<f64>>,
+}
+
+impl IndividualPart {
+    fn add(&self, weight: f64, evaluation: &mut Evaluation) {
+        evaluation.value += weight * self.value;
+        for (g, slope) in self.gradient.iter().zip(&self.slopes) {
+            if let Some((k, s)) = slope {
+                evaluation.gradient[*k] += weight * g * s;
+            }
+        }
+        if let (Some(fisher), Some(information)) = (&mut evaluation.fisher, &self.information) {
+            add_information(fisher, information, &self.slopes, weight);
+        }
+    }
 }
 
 /// The part of an individual from its parts in all classes; `slopes` are those of the probabilities. The information is the expectation over the
@@ -363,7 +337,14 @@ impl Population {
             let classes = subpopulations.classes().iter().map(of_class).collect::<Result<_, _>>()?;
             let weight = problem.measurements[measurements[0]].weight;
             let experiment = problem.experiments[individual.experiment].id.clone();
-            individuals.push(IndividualData { id: individual.id.clone(), experiment, rows, classes, weight });
+            individuals.push(IndividualData {
+                id: individual.id.clone(),
+                experiment,
+                group: individual.group.clone(),
+                rows,
+                classes,
+                weight,
+            });
         }
         let mut rows = Vec::new();
         for (experiment, measurements) in by_experiment.into_iter().enumerate().filter(|(_, m)| !m.is_empty()) {
@@ -387,16 +368,27 @@ impl Population {
         {
             return Err(format!("{reason} (`{}` has {n} random effects)", data.id));
         }
-        let options: Vec<MarginalOptions> = (0..=most.map_or(0, |(_, n)| n))
-            .map(|n| {
-                let rule = match integration {
-                    Integration::GaussHermite(points) => Some(Rule::gauss_hermite(n, points)),
-                    Integration::Importance(draws) => Rule::draws(n, draws, seed),
-                    _ => None,
-                };
-                MarginalOptions { curvature: integration.curvature(), rule, ebe: ebe.clone() }
-            })
-            .collect();
+        let marginal_options = |n: usize| {
+            let rule = match integration {
+                Integration::GaussHermite(points) => Some(Rule::gauss_hermite(n, points)),
+                Integration::Importance(draws) => Rule::draws(n, draws, seed),
+                _ => None,
+            };
+            MarginalOptions { curvature: integration.curvature(), rule, ebe: ebe.clone() }
+        };
+        let options: Vec<MarginalOptions> = (0..=most.map_or(0, |(_, n)| n)).map(marginal_options).collect();
+        let groups = Group::all(&nlme.random_effects, &individuals, &|n| {
+            if integration.view() != View::Simulated || integration == Integration::Exact {
+                return Err(format!("random effects of groups with the method {integration}"));
+            }
+            match integration.too_many_effects(n) {
+                Some(reason) => Err(reason),
+                None => Ok(marginal_options(n)),
+            }
+        })?;
+        if !groups.is_empty() && subpopulations.classes().len() > 1 {
+            return Err("subpopulations together with random effects of groups".into());
+        }
         let searching = options
             .iter()
             .enumerate()
@@ -406,7 +398,7 @@ impl Population {
                 MarginalOptions { ebe: EbeOptions { starts, ..options.ebe.clone() }, ..options.clone() }
             })
             .collect();
-        Ok(Population { pool, covariance, subpopulations, effect_ids, individuals, rows, integration, options, searching })
+        Ok(Population { pool, covariance, subpopulations, effect_ids, individuals, groups, rows, integration, options, searching })
     }
 
     /// Ids of the random effects.
@@ -545,8 +537,11 @@ impl Population {
         memory.gradients += usize::from(order > Order::Value);
         let estimates = |classes: &Vec<WarmStart>| classes.iter().map(WarmStart::estimate).collect();
         let neighbours: Vec<Vec<Option<DVector<f64>>>> = if search { memory.warm.iter().map(estimates).collect() } else { Vec::new() };
-        let terms: Vec<Result<IndividualPart, EvaluationError>> = self
-            .individuals
+        if !self.groups.is_empty() {
+            self.add_groups(&natural, &omega, &chain, order, memory, evaluation)?;
+        }
+        let alone = if self.groups.is_empty() { &self.individuals[..] } else { &[] };
+        let terms: Vec<Result<IndividualPart, EvaluationError>> = alone
             .par_iter()
             .zip(memory.warm.par_iter_mut())
             .enumerate()
@@ -578,20 +573,41 @@ impl Population {
             })
             .collect();
         // Summed in order of the individuals, so that the result does not depend on the number of threads.
-        for (data, part) in self.individuals.iter().zip(terms) {
-            let part = part?;
-            evaluation.value += data.weight * part.value;
-            for (g, slope) in part.gradient.iter().zip(&part.slopes) {
-                if let Some((k, s)) = slope {
-                    evaluation.gradient[*k] += data.weight * g * s;
-                }
-            }
-            if let (Some(fisher), Some(information)) = (&mut evaluation.fisher, &part.information) {
-                add_information(fisher, information, &part.slopes, data.weight);
-            }
+        for (data, part) in alone.iter().zip(terms) {
+            part?.add(data.weight, evaluation);
         }
         for rows in &self.rows {
             rows.add(&self.pool, &natural, &omega, &probabilities, &chain, order, evaluation)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the groups.
+    fn add_groups(
+        &self,
+        natural: &[f64],
+        omega: &Omega,
+        chain: &Chain,
+        order: Order,
+        memory: &mut Memory,
+        evaluation: &mut Evaluation,
+    ) -> Result<(), EvaluationError> {
+        let parts: Vec<Result<IndividualPart, EvaluationError>> = (self.groups.par_iter().zip(memory.warm.par_iter_mut()))
+            .map(|(group, warm)| {
+                let (term, information) = group.marginal(&self.pool, &self.individuals, natural, omega, &mut warm[0], order)?;
+                let mut part = IndividualPart { value: term.value, gradient: Vec::new(), slopes: Vec::new(), information: None };
+                if order > Order::Value {
+                    part.slopes = group.slopes(&self.individuals, natural, omega, chain);
+                    part.gradient = term.d_phi.iter().chain(term.d_parameters.iter()).copied().collect();
+                }
+                if let Some((information, omega)) = information {
+                    part.information = Some(linearised_information(&information, &group.layout.targets, &omega)?);
+                }
+                Ok(part)
+            })
+            .collect();
+        for (group, part) in self.groups.iter().zip(parts) {
+            part?.add(group.weight, evaluation);
         }
         Ok(())
     }
@@ -604,8 +620,8 @@ impl Population {
         let proposals: Vec<Option<Proposal>> = (0..=self.effect_ids.len())
             .map(|n| Proposal::student(&DMatrix::from_vec(n + 1, draws, sobol_normal(draws, n + 1, seed)), PROPOSAL_DEGREES))
             .collect();
-        let parts: Vec<Result<_, EvaluationError>> = self
-            .individuals
+        let alone = if self.groups.is_empty() { &self.individuals[..] } else { &[] };
+        let parts: Vec<Result<_, EvaluationError>> = alone
             .par_iter()
             .map(|data| {
                 let in_class = |(class, coordinates): (usize, &Coordinates)| {
@@ -629,15 +645,27 @@ impl Population {
                 })
             })
             .collect();
+        let grouped: Vec<Result<Importance, EvaluationError>> = (self.groups.par_iter())
+            .map(|group| {
+                let (term, _) = group.marginal(&self.pool, &self.individuals, natural, &omega, &mut WarmStart::default(), Order::Value)?;
+                let targets = &group.layout.targets;
+                let proposal = Proposal::student(&Nodes::sobol(targets.len() + 1, draws, seed).z, PROPOSAL_DEGREES);
+                let proposal = proposal.ok_or_else(|| EvaluationError::Inner("importance sampling needs draws".into()))?;
+                group.with(&self.pool, &self.individuals, natural, &omega, |c, phi, omega| {
+                    importance_sampling(c, phi, targets, omega, &term, &proposal)
+                })
+            })
+            .collect();
         let mut summary = ImportanceSummary::none();
-        for (data, part) in self.individuals.iter().zip(parts) {
+        let units = alone.iter().map(|data| (&data.id, data.weight)).chain(self.groups.iter().map(|group| (&group.id, group.weight)));
+        for ((id, weight), part) in units.zip(parts.into_iter().chain(grouped)) {
             let i = part?;
             summary.add(ImportanceSummary {
-                value: data.weight * i.value,
-                standard_error: data.weight * i.standard_error,
+                value: weight * i.value,
+                standard_error: weight * i.standard_error,
                 worst_pareto_shape: i.pareto_shape,
                 least_sample_size: i.effective_sample_size,
-                individuals: vec![(data.id.clone(), i.value, i.standard_error)],
+                individuals: vec![(id.clone(), i.value, i.standard_error)],
             });
         }
         Ok(summary)
@@ -647,49 +675,80 @@ impl Population {
     pub fn summarise(&self, natural: &[f64], summary: &mut Summary) -> Result<(), EvaluationError> {
         let omega = self.covariance.evaluate(natural)?;
         let probabilities = self.subpopulations.probabilities(natural)?;
-        let parts: Vec<Result<_, EvaluationError>> = self
-            .individuals
-            .par_iter()
-            .map(|data| {
+        let alone = if self.groups.is_empty() { &self.individuals[..] } else { &[] };
+        let mut parts: Vec<Result<(usize, AtEstimate), EvaluationError>> = (alone.par_iter().enumerate())
+            .map(|(i, data)| {
                 let in_class = |(class, c): (usize, &Coordinates)| self.marginal(data, class, natural, &omega.select(&c.effects));
                 let mixed = probabilities.mix(data.classes.iter().enumerate().map(in_class), |term| term.value)?;
                 let mut posterior = vec![0.0; probabilities.values.len()];
                 mixed.members.iter().for_each(|(class, share, _)| posterior[*class] = *share);
                 let (value, best) = (mixed.value, mixed.members.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)));
                 let (class, _, term) = best.ok_or_else(|| EvaluationError::Inner("an individual of no class".into()))?;
-                let phi = cell_parameters(&data.classes[class].typical(natural), &data.classes[class].targets, &term.b);
-                let s = self.with_individual(data, class, natural, |c| c.simulate(&phi, &[], Derivatives::None))?;
-                Ok((value, posterior, class, term, phi, s))
+                let c = &data.classes[class];
+                let estimate = MemberEstimate {
+                    b: term.b.iter().copied().collect(),
+                    variances: term.posterior.diagonal().iter().copied().collect(),
+                    phi: cell_parameters(&c.typical(natural), &c.targets, &term.b),
+                };
+                Ok((i, AtEstimate { value, class, posterior, estimate, flags: term.flags, group: None }))
             })
             .collect();
+        let grouped: Vec<Result<Vec<_>, EvaluationError>> = (self.groups.par_iter())
+            .map(|group| {
+                let (term, _) = group.marginal(&self.pool, &self.individuals, natural, &omega, &mut WarmStart::default(), Order::Value)?;
+                let member = |(number, i): (usize, &usize)| {
+                    let c = &self.individuals[*i].classes[0];
+                    let estimate = group.of_member(number, c, &c.typical(natural), &term);
+                    let (value, flags) = (term.value, term.flags.clone());
+                    (*i, AtEstimate { value, class: 0, posterior: vec![1.0], estimate, flags, group: Some(group.id.clone()) })
+                };
+                Ok(group.members.iter().enumerate().map(member).collect())
+            })
+            .collect();
+        for members in grouped {
+            parts.extend(members?.into_iter().map(Ok));
+        }
+        let mut parts = parts.into_iter().collect::<Result<Vec<_>, _>>()?;
+        parts.sort_by_key(|(i, _)| *i);
         let mut total = 0.0;
-        for (data, part) in self.individuals.iter().zip(parts) {
-            let (value, posterior, class, term, phi, s) = part?;
-            total += data.weight * value;
+        let mut counted: Vec<&str> = Vec::new();
+        for (i, at) in &parts {
+            let data = &self.individuals[*i];
+            let AtEstimate { estimate, flags, .. } = at;
+            let s = self.with_individual(data, at.class, natural, |c| c.simulate(&estimate.phi, &[], Derivatives::None))?;
+            match &at.group {
+                Some(group) if counted.contains(&group.as_str()) => {}
+                group => {
+                    total += data.weight * at.value;
+                    counted.extend(group.as_deref());
+                }
+            }
             for (r, row) in data.rows.rows.iter().enumerate() {
                 summary.simulations[row.measurement] = s.y[r];
                 summary.sigmas[row.measurement] = s.sigma[r];
             }
             let mut status = Vec::new();
-            if !term.flags.converged {
+            if !flags.converged {
                 status.push("estimate not converged");
             }
-            if term.flags.floored > 0 {
+            if flags.floored > 0 {
                 status.push("curvature not positive definite");
             }
-            if term.flags.far {
+            if flags.far {
                 status.push("far from the typical individual");
             }
-            let c = &data.classes[class];
-            let classes = self.subpopulations.classes().iter().zip(posterior).filter(|(class, _)| !class.id.is_empty());
+            let c = &data.classes[at.class];
+            let classes = self.subpopulations.classes().iter().zip(&at.posterior).filter(|(class, _)| !class.id.is_empty());
+            let moved = (0..c.all.len()).filter(|k| c.random[*k]);
             summary.individuals.push(IndividualSummary {
                 id: data.id.clone(),
                 experiment: data.experiment.clone(),
-                nll: value,
-                ebe: c.effects.iter().zip(term.b.iter()).map(|(e, b)| (self.effect_ids[*e].clone(), *b)).collect(),
-                posterior_sd: term.posterior.diagonal().iter().map(|v| v.sqrt()).collect(),
-                parameters: (0..c.all.len()).filter(|k| c.random[*k]).map(|k| (c.all[k].theta, c.all[k].kind.natural(phi[k]).0)).collect(),
-                subpopulations: classes.map(|(class, p)| (class.id.clone(), p)).collect(),
+                nll: at.value,
+                ebe: c.effects.iter().zip(&estimate.b).map(|(e, b)| (self.effect_ids[*e].clone(), *b)).collect(),
+                posterior_sd: estimate.variances.iter().map(|v| v.sqrt()).collect(),
+                group: at.group.clone(),
+                parameters: moved.map(|k| (c.all[k].source, c.all[k].kind.natural(estimate.phi[k]).0)).collect(),
+                subpopulations: classes.map(|(class, p)| (class.id.clone(), *p)).collect(),
                 status: status.join("; "),
             });
         }

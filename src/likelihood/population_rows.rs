@@ -2,11 +2,11 @@
 //! individual cells, which share their nodes.
 
 use super::composite::{Composite, SampleFunctional};
-use super::coordinates::{Coordinate, CoordinateKind};
+use super::coordinates::{Coordinate, CoordinateKind, Coordinates};
 use super::covariance::Omega;
 use super::nodes::Nodes;
 use super::noise::{Density, Measured};
-use super::population::{Chain, Coordinates, PopulationOptions, add_information};
+use super::population::{Chain, PopulationOptions, add_information};
 use super::population_statistics::{Channel, Functional, Sample, Statistic, fraction_term, standard_deviation, statistic_term};
 use super::problem::Summary;
 use super::simulated::{Derivatives, Direction, Placeholder, Pool, Row, Rows, Simulated, failure, places};

@@ -45,8 +45,11 @@ pub struct SimulatedIndividual<'a> {
     /// The typical individual as last simulated for the view, and where it is.
     pub typical: Option<(Vec<f64>, Rc<Simulated>)>,
     /// The last simulation with all second derivatives, and where it was.
-    pub last: Option<(Vec<f64>, Rc<Simulated>)>,
+    pub last: Last,
 }
+
+/// A simulation, and where it was.
+pub type Last = Option<(Vec<f64>, Rc<Simulated>)>;
 
 impl SimulatedIndividual<'_> {
     /// Simulates at `phi` with derivatives in the `chosen` coordinates.

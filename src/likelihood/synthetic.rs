@@ -6,9 +6,10 @@
 //! purpose and index, so that the data do not depend on the number of threads.
 
 use super::EvaluationError;
+use super::coordinates::Coordinates;
 use super::nodes::Nodes;
 use super::noise::quantile;
-use super::population::{Coordinates, IndividualData, Population};
+use super::population::{IndividualData, Population};
 use super::population_rows::{PopulationRows, Sd, TermData};
 use super::population_statistics::{Channel, Functional};
 use super::problem::Part;
@@ -132,7 +133,17 @@ fn individual(
     let coordinates = Coordinates::new(problem, effects, &rows, class).map_err(EvaluationError::Inner)?;
 
     let omega = population.omega(natural)?;
-    let z = DVector::from_fn(omega.dimension(), |_, _| normal(&mut generator));
+    let mut z = DVector::from_fn(omega.dimension(), |_, _| normal(&mut generator));
+    // Effects of different levels are independent, so that component k of L z needs those of its own level only.
+    if let Some(group) = problem.nlme.as_ref().and_then(|n| n.individuals.iter().position(|i| i.group.is_some() && i.group == data.group)) {
+        let mut generator = stream(settings.seed, Purpose::Groups, group as u64);
+        for (z, effect) in z.iter_mut().zip(effects) {
+            let shared = normal(&mut generator);
+            if effect.of_group {
+                *z = shared;
+            }
+        }
+    }
     let b = &omega.l * z;
     let mut phi = coordinates.typical(natural);
     for (effect, target) in coordinates.effects.iter().zip(&coordinates.targets) {

@@ -84,6 +84,8 @@
 //! | P0422 | a statistic of the population is censored |
 //! | P0423 | a snapshot row of several individuals names one |
 //! | P0424 | an event has a trigger and a hazard, or neither |
+//! | P0425 | an individual is in two groups |
+//! | P0426 | an individual is in no group |
 //! | P0427 | probabilities of subpopulations that do not sum to one |
 //! | P0501 | warning: measurements without a value are left out |
 //! | P0502 | warning: blanks around values |

@@ -6,7 +6,8 @@ use super::random_effects::undefined_parameter;
 use super::statistics::undefined_observable;
 use super::table::{Cell, Repeated, Table, is_id, listing, parse_number};
 use super::{
-    Censoring, CompositeStatistic, DataKind, EventTrigger, Individual, Measurement, Override, PopulationStatistic, Statistic, unsupported,
+    Censoring, CompositeStatistic, DataKind, EventTrigger, Individual, Measurement, Override, PopulationStatistic, RandomEffect, Statistic,
+    unsupported,
 };
 use crate::diag::{Diagnostic, Diagnostics, Span};
 use crate::expr::AstKind;
@@ -20,9 +21,8 @@ pub struct Known<'a> {
     pub statistics: &'a [CompositeStatistic],
 }
 
-/// Columns that only this extension gives a meaning. (`groupId` is read with random effects of level `group`, which are
-/// not supported.)
-const COLUMNS: [&str; 10] = [
+/// Columns that only this extension gives a meaning.
+const COLUMNS: [&str; 11] = [
     "dataType",
     "individualId",
     "eventId",
@@ -33,6 +33,7 @@ const COLUMNS: [&str; 10] = [
     "sampleSize",
     "statisticSd",
     "weight",
+    "groupId",
 ];
 const DATA_TYPE: usize = 0;
 const INDIVIDUAL_ID: usize = 1;
@@ -44,6 +45,7 @@ const OBSERVABLE_ID_2: usize = 6;
 const SAMPLE_SIZE: usize = 7;
 const STATISTIC_SD: usize = 8;
 const WEIGHT: usize = 9;
+const GROUP_ID: usize = 10;
 
 /// The individuals while the measurement tables are read.
 #[derive(Default)]
@@ -55,6 +57,8 @@ pub struct Individuals {
     first: Vec<(Span, f64)>,
     /// Individuals that snapshot rows name, with a place.
     snapshots: FxHashMap<String, Span>,
+    /// The first row with a group that is about no individual.
+    grouped: Option<Span>,
 }
 
 /// Reads the extension's columns of one measurement table.
@@ -126,6 +130,10 @@ impl<'a> RowReader<'a> {
         measurement.censoring = self.censoring(row, measurement.value, d)?;
         measurement.weight = self.weight(row, repeated, d)?;
         let id = cell(INDIVIDUAL_ID).optional_id(d);
+        let group = cell(GROUP_ID).optional_id(d);
+        if group.is_some() && !matches!(kind, Type::Trajectory | Type::TimeToEvent) {
+            individuals.grouped.get_or_insert_with(|| cell(GROUP_ID).span());
+        }
         if matches!(kind, Type::SnapshotStatistic | Type::Bulk) && measurement.censoring != Censoring::None {
             repeated.push("censored statistic", || {
                 Diagnostic::error("P0422", "a statistic of the population cannot be censored")
@@ -140,7 +148,7 @@ impl<'a> RowReader<'a> {
                     self.needs_individual(row, kind, repeated);
                     return None;
                 };
-                let individual = individuals.index(id, measurement, &cell(INDIVIDUAL_ID), repeated);
+                let individual = individuals.index((id, group), measurement, [&cell(INDIVIDUAL_ID), &cell(GROUP_ID)], repeated);
                 if kind == Type::Trajectory {
                     DataKind::Trajectory { individual }
                 } else {
@@ -390,13 +398,19 @@ impl<'a> RowReader<'a> {
 
 impl Individuals {
     /// The individual's index; reports what contradicts its earlier rows.
-    fn index(&mut self, id: &str, measurement: &Measurement, cell: &Cell, repeated: &mut Repeated) -> usize {
+    fn index(
+        &mut self,
+        (id, group): (&str, Option<&str>),
+        measurement: &Measurement,
+        [cell, group_cell]: [&Cell; 2],
+        repeated: &mut Repeated,
+    ) -> usize {
         // Rows of one individual follow each other.
         let last = self.list.len().checked_sub(1).filter(|last| self.list[*last].id == id);
         let index = match last.or_else(|| self.index.get(id).copied()) {
             Some(index) => index,
             None => {
-                self.list.push(Individual { id: id.to_string(), experiment: measurement.experiment });
+                self.list.push(Individual { id: id.to_string(), experiment: measurement.experiment, group: group.map(str::to_string) });
                 self.index.insert(id.to_string(), self.list.len() - 1);
                 self.first.push((cell.span(), measurement.weight));
                 self.list.len() - 1
@@ -411,6 +425,13 @@ impl Individuals {
                     .help("an individual stays in one experiment; use two ids, or one experiment with several periods")
             });
         }
+        if self.list[index].group.as_deref() != group {
+            repeated.push(format!("groups of {id}"), || {
+                Diagnostic::error("P0425", format!("the individual `{id}` is in two groups"))
+                    .at(&group_cell.span(), format!("expected `{}`", self.list[index].group.as_deref().unwrap_or("")))
+                    .also(first, "its first row")
+            });
+        }
         if *weight != measurement.weight {
             repeated.push(format!("weights of {id}"), || {
                 Diagnostic::error("P0414", format!("the rows of the individual `{id}` have different weights"))
@@ -420,6 +441,28 @@ impl Individuals {
             });
         }
         index
+    }
+
+    /// Reports what is in no group although there are random effects of groups, or is in one that cannot be.
+    pub fn check_groups(&self, effects: &[RandomEffect], d: &mut Diagnostics) {
+        let Some(effect) = effects.iter().find(|e| e.of_group) else { return };
+        let mut without = self.list.iter().zip(&self.first).filter(|(individual, _)| individual.group.is_none());
+        if let Some((individual, (first, _))) = without.next() {
+            let mut diagnostic = Diagnostic::error("P0426", format!("the individual `{}` is in no group", individual.id))
+                .at(first, "`groupId` is empty in this row")
+                .also(&effect.span, "an effect that individuals of a group share");
+            if without.next().is_some() {
+                diagnostic = diagnostic.help("the same in others");
+            }
+            d.push(diagnostic);
+        }
+        if let Some(place) = &self.grouped {
+            d.push(unsupported(
+                place,
+                "a group of a row that is about no single individual",
+                "leave it empty: such rows are of the population of all groups",
+            ));
+        }
     }
 
     /// Reports individuals with rows over time and snapshot rows.

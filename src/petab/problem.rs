@@ -473,6 +473,8 @@ pub struct Individual {
     pub id: String,
     /// Index into [`Problem::experiments`].
     pub experiment: usize,
+    /// The group (replicate, donor) it is of; its random effects of level `group` are those of all its individuals.
+    pub group: Option<String>,
 }
 
 /// A random effect.
@@ -486,6 +488,8 @@ pub struct RandomEffect {
     pub transformation: Transformation,
     /// Experiments (indices) it is restricted to; `None` for all.
     pub experiments: Option<Vec<usize>>,
+    /// Whether all individuals of a group share it.
+    pub of_group: bool,
     /// Place of the id.
     pub span: Span,
 }

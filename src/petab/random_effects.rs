@@ -24,9 +24,7 @@ pub fn read(
             let [level, distribution, restricted] = optional.map(|column| table.cell(row, column));
             let (id_cell, target_cell, kind_cell) =
                 (table.cell(row, Some(id)), table.cell(row, Some(target)), table.cell(row, Some(transformation)));
-            if level.word(&[("individual", false), ("group", true)], d) == Ok(Some(true)) {
-                d.push(unsupported(&level.span(), "a random effect of level `group`", "use `individual`"));
-            }
+            let of_group = level.word(&[("individual", false), ("group", true)], d) == Ok(Some(true));
             if let Ok(Some(true)) = distribution.word(&[("normal", false), ("t", true), ("mixture", true)], d) {
                 d.push(unsupported(
                     &distribution.span(),
@@ -64,7 +62,7 @@ pub fn read(
                 duplicate("random effect", id, &id_cell.span(), &first.span, d);
                 continue;
             }
-            effects.push(RandomEffect { id: id.to_string(), target, transformation, experiments: only, span: id_cell.span() });
+            effects.push(RandomEffect { id: id.to_string(), target, transformation, experiments: only, of_group, span: id_cell.span() });
         }
     }
     repeated.finish(d);
@@ -159,6 +157,7 @@ pub fn read_covariance(tables: &[Table], effects: &[RandomEffect], parameters: &
                 Chol if first < second => {
                     Some("`chol` entries form the lower triangle: rowId comes after colId in the random-effect table")
                 }
+                _ if effects[first].of_group != effects[second].of_group => Some("effects of groups and of individuals are independent"),
                 _ if entries.first().is_some_and(|e| (e.kind == Chol) != (kind == Chol)) => {
                     Some("`chol` entries cannot be mixed with other kinds")
                 }

@@ -193,6 +193,7 @@ fn read_part(names: &PartFiles, shared: &Shared, files: &mut Files, mut missing:
         if parameters_complete && hyper_complete && experiments_complete && nlme_tables.complete {
             random_effects = random_effects::read(&nlme_tables.effects, parameters, &measured.experiments, &defined, d);
             covariance = random_effects::read_covariance(&nlme_tables.covariance, &random_effects, parameters, d);
+            measured.individuals.check_groups(&random_effects, d);
             subpopulations = subpopulations::read(&nlme_tables.subpopulations, parameters, d);
         }
         let individuals = measured.individuals.list;
