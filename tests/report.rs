@@ -43,6 +43,7 @@ fn parameter(id: &str, scaled: f64) -> ParameterRow {
         estimate,
         scaled,
         standard_error: Some(0.05 * estimate),
+        robust_error: None,
         rse: Some(0.05),
         lower95: Some(0.7 * estimate),
         upper95: Some(1.6 * estimate),
@@ -297,7 +298,7 @@ fn files_and_columns() {
     assert_eq!(names.join(" "), expected);
 
     let estimates = rows(&run.join("estimates.tsv"));
-    let columns = "parameterId estimate scale standardError rse lower95 upper95 lowerBound upperBound atBound nominalValue";
+    let columns = "parameterId estimate scale standardError rse lower95 upper95 lowerBound upperBound atBound nominalValue robustStandardError";
     assert_eq!(estimates[0].join(" "), columns);
     assert_eq!(estimates[1][..3].join(" "), "delta 0.1 log10");
     assert_eq!(estimates[5][3], "");

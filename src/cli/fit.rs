@@ -5,19 +5,21 @@ use super::load::Loaded;
 use super::pooled::PooledStart;
 use super::progress::Progress;
 use super::{PopulationArguments, PriorConvention, ProblemArguments, SolverArguments, Status, describe, fail, series};
-use crate::estimate::multistart::{MultistartOptions, Stages, multistart_staged};
+use crate::estimate::multistart::{MultistartOptions, Stages, multistart_staged, refine_best};
 use crate::estimate::trust_region;
-use crate::estimate::uncertainty::{Uncertainty, uncertainty};
+use crate::estimate::uncertainty::{Uncertainty, sandwich, uncertainty};
 use crate::estimate::{Fit, Start};
 use crate::likelihood::Objective;
 use crate::likelihood::adjoint::{Choice, Request};
 use crate::likelihood::individual::Curvature;
 use crate::likelihood::integration::Integration;
 use crate::likelihood::population::{ImportanceSummary, Population, PopulationOptions};
+use crate::likelihood::population_rows::MonteCarlo;
 use crate::likelihood::prior::Convention;
 use crate::likelihood::problem::{ProblemObjective, Summary};
 use crate::petab::{self, Problem, Transformation};
 use crate::report::{self, CellRow, ObjectiveSummary, ParameterRow, RandomEffectRow, RunInfo, RunResults};
+use nalgebra::DMatrix;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -148,14 +150,33 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
     let prepare =
         |index: usize, point: &[f64]| pooled.as_ref().map_or_else(|| point.to_vec(), |pooled| pooled.prepare(index, point, &stop));
     let stages = Stages { coarse: coarse.as_ref(), prepare: Some(&prepare) };
-    let fit = multistart_staged(&stages, &objective, &options, &|start: &Start| progress.finished(start), &stop);
+    let mut fit = multistart_staged(&stages, &objective, &options, &|start: &Start| progress.finished(start), &stop);
     progress.done();
+    // Nodes are added until their error is small beside that of the data. What the user asked for stays.
+    let mut monte_carlo = monte_carlo(&objective, &fit)?;
+    while let Some(error) = monte_carlo.as_ref().filter(|e| e.ratio > NODES_ERROR && e.nodes < MOST_NODES) {
+        if arguments.population.nodes.is_some() || stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let wanted = error.nodes as f64 * (error.ratio / NODES_ERROR).min(16.0);
+        let nodes = (wanted as usize).next_power_of_two().clamp(2 * error.nodes, MOST_NODES);
+        if !arguments.quiet {
+            eprintln!("{}: going on with {nodes}", describe_error(error));
+        }
+        objective = objective_with(&PopulationOptions { nodes: Some(nodes), ..arguments.population.options() })?;
+        refine_best(&mut fit, &objective, &options, &stop);
+        monte_carlo = self::monte_carlo(&objective, &fit)?;
+    }
     let interrupted = stop.load(Ordering::Relaxed);
     let best = fit.best().cloned();
-    let at_best = match &best {
+    let mut at_best = match &best {
         None => None,
         Some(start) => Some(AtBest::new(&objective, start, arguments, interrupted)?),
     };
+    if let (Some(best), Some(error)) = (&mut at_best, &monte_carlo) {
+        best.warnings.extend((error.ratio > NODES_ERROR).then(|| format!("{}; `--nodes` adds some", describe_error(error))));
+        best.monte_carlo = Some(describe_error(error));
+    }
     let results = results(arguments, &loaded, &objective, &choice, fit, at_best.as_ref(), begin.elapsed().as_secs_f64());
     report::write_run(&directory, &results).map_err(|e| match e.kind() {
         std::io::ErrorKind::AlreadyExists => {
@@ -170,6 +191,25 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
         (None, _) => Err(fail(Status::Numerics, "no start produced a value; the run directory's starts.tsv has the reasons")),
         _ => Ok(()),
     }
+}
+
+/// Error of population statistics by their nodes up to which it does no harm, in units of the data's error (NLME.md 8.2).
+const NODES_ERROR: f64 = 0.1;
+
+/// Nodes are not added beyond this number.
+const MOST_NODES: usize = 1 << 16;
+
+/// The error of population statistics by their nodes at the best point.
+fn monte_carlo(objective: &ProblemObjective, fit: &Fit) -> Result<Option<MonteCarlo>, Status> {
+    let Some(best) = fit.best() else { return Ok(None) };
+    objective.monte_carlo(&objective.map().natural(&best.point)).map_err(|e| fail(Status::Numerics, e))
+}
+
+fn describe_error(error: &MonteCarlo) -> String {
+    format!(
+        "with {} nodes population statistics are off by up to {:.2} of the data's error (experiment `{}`, eight scrambles)",
+        error.nodes, error.ratio, error.experiment
+    )
 }
 
 /// Settings of the integrator: populations take thousands of simulations, and their likelihood is smooth enough at looser tolerances.
@@ -187,8 +227,12 @@ struct AtBest {
     x: Vec<f64>,
     summary: Summary,
     uncertainty: Option<Uncertainty>,
+    /// Covariance of the estimates by the sandwich.
+    robust: Option<DMatrix<f64>>,
     importance: Option<ImportanceSummary>,
     warnings: Vec<String>,
+    /// Error of population statistics by their nodes, in words.
+    monte_carlo: Option<String>,
 }
 
 impl AtBest {
@@ -216,6 +260,11 @@ impl AtBest {
                 Err(e) => warnings.push(format!("no standard errors: {e}")),
             }
         }
+        // Ordinary measurements share what the model gets wrong, so that they are no independent terms.
+        let robust = match errors.as_ref().and_then(|u: &Uncertainty| u.covariance.as_ref()).filter(|_| objective.individuals() > 0) {
+            Some(covariance) => Some(sandwich(covariance, &objective.scores(&start.point).map_err(numerics)?)),
+            None => None,
+        };
         let mut importance = None;
         if objective.individuals() > 0 && arguments.importance > 0 && !interrupted {
             match objective.importance(&natural, arguments.importance, arguments.seed) {
@@ -237,7 +286,7 @@ impl AtBest {
         if troubled > 0 {
             warnings.push(format!("{troubled} individuals need attention, see the status column of cells.tsv"));
         }
-        Ok(AtBest { natural, x: start.point.clone(), summary, uncertainty: errors, importance, warnings })
+        Ok(AtBest { natural, x: start.point.clone(), summary, uncertainty: errors, robust, importance, warnings, monte_carlo: None })
     }
 }
 
@@ -338,6 +387,7 @@ fn results(
             ),
         ));
     }
+    results.health.extend(best.monte_carlo.iter().map(|text| ("quasi-random nodes".to_string(), text.clone())));
     results.parameters = parameter_rows(objective, best);
     population_tables(loaded, objective, best, &mut results);
     (results.series, results.plots) = series::all(loaded, objective, &best.natural, &best.summary);
@@ -413,13 +463,16 @@ fn parameter_rows(objective: &ProblemObjective, best: &AtBest) -> Vec<ParameterR
             let scaled_error =
                 best.uncertainty.as_ref().and_then(|u| u.standard_error(k)).filter(|_| !objective.priors().at_kink(k, &best.natural));
             // The delta method carries the standard error to the natural scale; the interval is mapped itself.
-            let standard_error = scaled_error.map(|se| se * p.scale.derivative(natural).abs());
+            let to_natural = p.scale.derivative(natural).abs();
+            let standard_error = scaled_error.map(|se| se * to_natural);
+            let robust = best.robust.as_ref().filter(|_| scaled_error.is_some()).map(|c| c[(k, k)].sqrt() * to_natural);
             ParameterRow {
                 id: p.id.clone(),
                 scale: p.scale,
                 estimate: natural,
                 scaled: best.x[k],
                 standard_error,
+                robust_error: robust,
                 rse: standard_error.map(|se| se / natural.abs()),
                 lower95: scaled_error.map(|se| p.scale.unscale(best.x[k] - Z95 * se)),
                 upper95: scaled_error.map(|se| p.scale.unscale(best.x[k] + Z95 * se)),

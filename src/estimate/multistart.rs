@@ -3,7 +3,7 @@
 
 use super::trust_region::{self, Iteration, minimise_with};
 use super::{Fit, Start, StopReason};
-use crate::likelihood::{Estimated, Objective};
+use crate::likelihood::{Estimated, Objective, Order};
 use crate::petab::Scale;
 use crate::random::{Purpose, latin_hypercube, stream, uniform};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -178,6 +178,20 @@ fn run_starts<O: Objective>(
     let mut starts = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     starts.sort_by_key(|s| s.index);
     Fit { starts, duration: clock.elapsed() }
+}
+
+/// Goes on from the best start of `fit` with `objective`, which is a better approximation than the former one. The other starts keep their points and get
+/// its values there.
+pub fn refine_best<O: Objective>(fit: &mut Fit, objective: &O, options: &MultistartOptions, stop: &AtomicBool) {
+    let Some(best) = fit.best().map(|start| start.index) else { return };
+    for start in fit.starts.iter_mut().filter(|start| start.value.is_finite()) {
+        if start.index == best {
+            *start = refined(objective, start.clone(), options, None, &|_| {}, stop);
+        } else {
+            let value = objective.evaluate(&start.point, Order::Value, &mut objective.memory());
+            start.value = value.map_or(f64::INFINITY, |evaluation| evaluation.value);
+        }
+    }
 }
 
 /// One start with its redraws.

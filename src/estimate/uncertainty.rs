@@ -72,6 +72,16 @@ impl Uncertainty {
     }
 }
 
+/// Covariance of the estimates if the model need not be right, the sandwich A^-1 (sum of s s^T) A^-1 with the inverse observed information A^-1 =
+/// `covariance` and the gradients `scores` of the independent terms of the likelihood (White 1982). It is that of [`Uncertainty`] in the
+/// limit of many terms of a right model.
+pub fn sandwich(covariance: &DMatrix<f64>, scores: &[DVector<f64>]) -> DMatrix<f64> {
+    let n = covariance.nrows();
+    let columns = DMatrix::from_fn(n, scores.len(), |i, j| scores[j][i]);
+    let half = covariance * columns;
+    &half * half.transpose()
+}
+
 /// Uncertainty at the optimum `x` (estimation scale). The information comes from central differences of the gradient, two
 /// evaluations for each free parameter; next to a bound from one-sided differences of second order. Parameters are done in
 /// parallel, each with a memory of its own, so the result does not depend on threads. Steps without a value are tried again

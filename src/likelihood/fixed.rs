@@ -2,7 +2,7 @@
 
 use super::adjoint::{self, Choice, Method, Request};
 use super::parameters::ParameterMap;
-use super::simulated::{Derivatives, Direction, Equilibrium, Pool, Rows, Simulated, Worker, failure, places};
+use super::simulated::{Derivatives, Direction, Equilibrium, Pool, Row, Rows, Simulated, Worker, failure, places};
 use super::{Estimated, Evaluation, EvaluationError, Objective, Order};
 use crate::model::compiled::CompiledExperiment;
 use crate::ode::SimulationError;
@@ -218,6 +218,27 @@ impl FixedEffects {
             }
         }
         Ok(ExperimentPart { value, chosen, gradient, fisher })
+    }
+
+    /// Gradients by x of the negative log-likelihoods of all measurements, from forward sensitivities.
+    pub fn scores(&self, x: &[f64]) -> Result<Vec<DVector<f64>>, EvaluationError> {
+        let natural = self.map.natural(x);
+        let equilibria = self.equilibria(&natural, Derivatives::First)?;
+        let scores = (self.experiments.par_iter().zip(&equilibria)).map(|(rows, equilibrium)| {
+            let (chosen, directions) = self.directions(&rows.reaching, &natural);
+            let s = self.simulate(rows, &natural, &directions, Derivatives::First, equilibrium.as_deref())?;
+            let nd = directions.len();
+            let score = |(r, row): (usize, &Row)| {
+                let d = row.measured.density(s.y[r], s.sigma[r])?;
+                let mut score = DVector::zeros(x.len());
+                for (i, k) in chosen.iter().enumerate() {
+                    score[*k] = d.dy * s.dy[r * nd + i] + d.ds * s.ds[r * nd + i];
+                }
+                Ok(score)
+            };
+            rows.rows.iter().enumerate().map(score).collect::<Result<Vec<_>, EvaluationError>>()
+        });
+        Ok(scores.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }
 
     fn adjoint_part(&self, rows: &Rows, natural: &[f64], equilibrium: Option<&Equilibrium>) -> Result<ExperimentPart, EvaluationError> {

@@ -11,7 +11,7 @@ use super::integration::Integration;
 use super::laplace::{Flags, IndividualTerm, MarginalOptions, individual_marginal};
 use super::nodes::Nodes;
 use super::parameters::ParameterMap;
-use super::population_rows::{PopulationRows, composite_times};
+use super::population_rows::{MonteCarlo, PopulationRows, composite_times};
 use super::problem::Summary;
 use super::quadrature::{PROPOSAL_DEGREES, Rule};
 use super::simulated::{Derivatives, Pool, Rows, Worker, failure, is_initial, places};
@@ -191,24 +191,32 @@ impl Chain {
     }
 }
 
-/// What one individual adds to the objective, with derivatives by xi = (phi_typical, natural covariance parameters).
-struct IndividualPart {
-    value: f64,
-    gradient: Vec<f64>,
-    slopes: Vec<Option<(usize, f64)>>,
-    information: Option<DMatrix<f64>>,
+/// What one individual, group or measured statistic adds to the objective, with derivatives by xi = (phi_typical, natural parameters of
+/// distributions).
+pub(super) struct Contribution {
+    pub(super) value: f64,
+    pub(super) gradient: Vec<f64>,
+    /// Place in x and dxi/dx of each component of xi.
+    pub(super) slopes: Vec<Option<(usize, f64)>>,
+    pub(super) information: Option<DMatrix<f64>>,
 }
 
-impl IndividualPart {
-    fn add(&self, weight: f64, evaluation: &mut Evaluation) {
+impl Contribution {
+    /// Adds it to an evaluation.
+    pub(super) fn add(&self, weight: f64, evaluation: &mut Evaluation) {
         evaluation.value += weight * self.value;
-        for (g, slope) in self.gradient.iter().zip(&self.slopes) {
-            if let Some((k, s)) = slope {
-                evaluation.gradient[*k] += weight * g * s;
-            }
-        }
+        self.add_gradient(weight, &mut evaluation.gradient);
         if let (Some(fisher), Some(information)) = (&mut evaluation.fisher, &self.information) {
             add_information(fisher, information, &self.slopes, weight);
+        }
+    }
+
+    /// Adds its gradient by x.
+    pub(super) fn add_gradient(&self, weight: f64, gradient: &mut DVector<f64>) {
+        for (g, slope) in self.gradient.iter().zip(&self.slopes) {
+            if let Some((k, s)) = slope {
+                gradient[*k] += weight * g * s;
+            }
         }
     }
 }
@@ -216,12 +224,12 @@ impl IndividualPart {
 /// The part of an individual from its parts in all classes; `slopes` are those of the probabilities. The information is the expectation over the
 /// classes of what each has, and of the class itself the outer product of the scores.
 fn mixture_part(
-    mixed: Mixed<IndividualPart>,
+    mixed: Mixed<Contribution>,
     probabilities: &Probabilities,
     slopes: Vec<Option<(usize, f64)>>,
     order: Order,
-) -> IndividualPart {
-    let mut mixture = IndividualPart { value: mixed.value, gradient: Vec::new(), slopes: Vec::new(), information: None };
+) -> Contribution {
+    let mut mixture = Contribution { value: mixed.value, gradient: Vec::new(), slopes: Vec::new(), information: None };
     if order == Order::Value {
         return mixture;
     }
@@ -250,7 +258,7 @@ fn mixture_part(
 }
 
 /// Adds an information matrix by xi to one by x; `slopes` has the place in x and dxi/dx of every component.
-pub(super) fn add_information(total: &mut DMatrix<f64>, information: &DMatrix<f64>, slopes: &[Option<(usize, f64)>], weight: f64) {
+fn add_information(total: &mut DMatrix<f64>, information: &DMatrix<f64>, slopes: &[Option<(usize, f64)>], weight: f64) {
     for (i, a) in slopes.iter().enumerate() {
         for (j, b) in slopes.iter().enumerate() {
             if let (Some((k, s)), Some((l, r))) = (a, b) {
@@ -528,20 +536,65 @@ impl Population {
         memory: &mut Memory,
         evaluation: &mut Evaluation,
     ) -> Result<(), EvaluationError> {
+        self.contributions(map, x, order, memory, &mut |weight, part| part.add(weight, evaluation))
+    }
+
+    /// Gradients by x of what individuals (or groups) and measured statistics add to the objective, which are independent of each other.
+    pub fn scores(&self, map: &ParameterMap, x: &[f64]) -> Result<Vec<DVector<f64>>, EvaluationError> {
+        let mut scores = Vec::new();
+        self.contributions(map, x, Order::Gradient, &mut self.memory(), &mut |weight, part| {
+            let mut score = DVector::zeros(x.len());
+            part.add_gradient(weight, &mut score);
+            scores.push(score);
+        })?;
+        Ok(scores)
+    }
+
+    /// Hands what individuals, or groups of them, and population rows contribute to `each`, with its weight. The order does not depend on the
+    /// number of threads.
+    fn contributions(
+        &self,
+        map: &ParameterMap,
+        x: &[f64],
+        order: Order,
+        memory: &mut Memory,
+        each: &mut dyn FnMut(f64, &Contribution),
+    ) -> Result<(), EvaluationError> {
         let natural = map.natural(x);
         let omega = self.covariance.evaluate(&natural)?;
         let probabilities = self.subpopulations.probabilities(&natural)?;
         let chain = Chain::new(map, natural.len());
         memory.warm.resize(self.individuals.len(), vec![WarmStart::default(); probabilities.values.len()]);
+        if self.groups.is_empty() {
+            let parts = self.individual_parts(&natural, &omega, &probabilities, &chain, order, memory);
+            for (data, part) in self.individuals.iter().zip(parts) {
+                each(data.weight, &part?);
+            }
+        } else {
+            for (group, part) in self.groups.iter().zip(self.group_parts(&natural, &omega, &chain, order, memory)) {
+                each(group.weight, &part?);
+            }
+        }
+        for rows in &self.rows {
+            rows.contributions(&self.pool, &natural, &omega, &probabilities, &chain, order, each)?;
+        }
+        Ok(())
+    }
+
+    fn individual_parts(
+        &self,
+        natural: &[f64],
+        omega: &Omega,
+        probabilities: &Probabilities,
+        chain: &Chain,
+        order: Order,
+        memory: &mut Memory,
+    ) -> Vec<Result<Contribution, EvaluationError>> {
         let search = order > Order::Value && (memory.gradients < SEARCH_ALWAYS || memory.gradients.is_multiple_of(SEARCH_ANEW));
         memory.gradients += usize::from(order > Order::Value);
         let estimates = |classes: &Vec<WarmStart>| classes.iter().map(WarmStart::estimate).collect();
         let neighbours: Vec<Vec<Option<DVector<f64>>>> = if search { memory.warm.iter().map(estimates).collect() } else { Vec::new() };
-        if !self.groups.is_empty() {
-            self.add_groups(&natural, &omega, &chain, order, memory, evaluation)?;
-        }
-        let alone = if self.groups.is_empty() { &self.individuals[..] } else { &[] };
-        let terms: Vec<Result<IndividualPart, EvaluationError>> = alone
+        self.individuals
             .par_iter()
             .zip(memory.warm.par_iter_mut())
             .enumerate()
@@ -553,49 +606,39 @@ impl Population {
                         true => self.searching(i, class, &block, &neighbours),
                         false => self.options[coordinates.effects.len()].clone(),
                     };
-                    self.with_individual(data, class, &natural, |c| {
-                        let term = self.marginal_of(c, data, class, &natural, &block, warm, &options, order)?;
-                        let mut part = IndividualPart { value: term.value, gradient: Vec::new(), slopes: Vec::new(), information: None };
+                    self.with_individual(data, class, natural, |c| {
+                        let term = self.marginal_of(c, data, class, natural, &block, warm, &options, order)?;
+                        let mut part = Contribution { value: term.value, gradient: Vec::new(), slopes: Vec::new(), information: None };
                         if order > Order::Value {
-                            part.slopes = chain.slopes(&natural, &coordinates.all, &block.parameters);
+                            part.slopes = chain.slopes(natural, &coordinates.all, &block.parameters);
                             part.gradient = term.d_phi.iter().chain(term.d_parameters.iter()).copied().collect();
                         }
                         if order == Order::Fisher {
                             let targets = &coordinates.targets;
-                            let phi = cell_parameters(&coordinates.typical(&natural), targets, &term.b);
+                            let phi = cell_parameters(&coordinates.typical(natural), targets, &term.b);
                             part.information = Some(linearised_information(&c.information(&phi)?, targets, &block)?);
                         }
                         Ok(part)
                     })
                 };
                 let mixed = probabilities.mix(warm.iter_mut().enumerate().map(part_of), |part| part.value)?;
-                Ok(mixture_part(mixed, &probabilities, chain.slopes(&natural, &[], &probabilities.parameters), order))
+                Ok(mixture_part(mixed, probabilities, chain.slopes(natural, &[], &probabilities.parameters), order))
             })
-            .collect();
-        // Summed in order of the individuals, so that the result does not depend on the number of threads.
-        for (data, part) in alone.iter().zip(terms) {
-            part?.add(data.weight, evaluation);
-        }
-        for rows in &self.rows {
-            rows.add(&self.pool, &natural, &omega, &probabilities, &chain, order, evaluation)?;
-        }
-        Ok(())
+            .collect()
     }
 
-    /// Adds the groups.
-    fn add_groups(
+    fn group_parts(
         &self,
         natural: &[f64],
         omega: &Omega,
         chain: &Chain,
         order: Order,
         memory: &mut Memory,
-        evaluation: &mut Evaluation,
-    ) -> Result<(), EvaluationError> {
-        let parts: Vec<Result<IndividualPart, EvaluationError>> = (self.groups.par_iter().zip(memory.warm.par_iter_mut()))
+    ) -> Vec<Result<Contribution, EvaluationError>> {
+        (self.groups.par_iter().zip(memory.warm.par_iter_mut()))
             .map(|(group, warm)| {
                 let (term, information) = group.marginal(&self.pool, &self.individuals, natural, omega, &mut warm[0], order)?;
-                let mut part = IndividualPart { value: term.value, gradient: Vec::new(), slopes: Vec::new(), information: None };
+                let mut part = Contribution { value: term.value, gradient: Vec::new(), slopes: Vec::new(), information: None };
                 if order > Order::Value {
                     part.slopes = group.slopes(&self.individuals, natural, omega, chain);
                     part.gradient = term.d_phi.iter().chain(term.d_parameters.iter()).copied().collect();
@@ -605,11 +648,7 @@ impl Population {
                 }
                 Ok(part)
             })
-            .collect();
-        for (group, part) in self.groups.iter().zip(parts) {
-            part?.add(group.weight, evaluation);
-        }
-        Ok(())
+            .collect()
     }
 
     /// Negative log marginal likelihood of all individuals by importance sampling with `draws` draws each, from a t distribution with five
@@ -669,6 +708,22 @@ impl Population {
             });
         }
         Ok(summary)
+    }
+
+    /// The largest error of a population row that comes from its quasi-random nodes, in units of the data's error; `None` where there are none. For
+    /// single cells it is the error of their log-likelihood together.
+    pub fn monte_carlo(&self, natural: &[f64]) -> Result<Option<MonteCarlo>, EvaluationError> {
+        let omega = self.covariance.evaluate(natural)?;
+        let probabilities = self.subpopulations.probabilities(natural)?;
+        let mut worst: Option<MonteCarlo> = None;
+        for rows in &self.rows {
+            if let Some(found) = rows.monte_carlo(&self.pool, natural, &omega, &probabilities)?
+                && worst.as_ref().is_none_or(|w| w.ratio < found.ratio)
+            {
+                worst = Some(found);
+            }
+        }
+        Ok(worst)
     }
 
     /// Adds terms, individuals and simulations to a summary.

@@ -6,13 +6,13 @@ use super::coordinates::{Coordinate, CoordinateKind, Coordinates};
 use super::covariance::Omega;
 use super::nodes::Nodes;
 use super::noise::{Density, Measured};
-use super::population::{Chain, PopulationOptions, add_information};
+use super::population::{Chain, Contribution, PopulationOptions};
 use super::population_statistics::{Channel, Functional, Sample, Statistic, fraction_term, standard_deviation, statistic_term};
 use super::problem::Summary;
 use super::simulated::{Derivatives, Direction, Placeholder, Pool, Row, Rows, Simulated, failure, places};
 use super::snapshot::{SnapshotMeasurement, snapshot_density};
 use super::subpopulations::{Class, Probabilities, Subpopulations};
-use super::{Evaluation, EvaluationError, Order};
+use super::{EvaluationError, Order};
 use crate::petab::{self, Censoring, DataKind, Nlme, NoiseDistribution, Override, PopulationStatistic, Problem};
 use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
@@ -31,7 +31,23 @@ pub struct PopulationRows {
     /// One for each class.
     pub(super) classes: Vec<ClassNodes>,
     pub(super) terms: Vec<Term>,
+    /// Seed of the nodes.
+    seed: u64,
 }
+
+/// Error of population rows by the choice of their quasi-random nodes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MonteCarlo {
+    /// Experiment of the row with the largest error.
+    pub experiment: String,
+    /// Number of nodes.
+    pub nodes: usize,
+    /// Standard deviation over independent scrambles of the nodes, in standard deviations of the measurement.
+    pub ratio: f64,
+}
+
+/// Independent scrambles of the nodes that tell their error (NLME.md 8.2).
+const SCRAMBLES: u64 = 8;
 
 /// The individuals of a class.
 pub(super) struct ClassNodes {
@@ -232,7 +248,7 @@ impl PopulationRows {
                 *place = coordinates.all.iter().position(|c| c.source == *theta);
             }
         }
-        Ok(PopulationRows { experiment: problem.experiments[experiment].id.clone(), rows, classes, terms })
+        Ok(PopulationRows { experiment: problem.experiments[experiment].id.clone(), rows, classes, terms, seed })
     }
 
     /// Simulates all nodes.
@@ -361,8 +377,9 @@ impl PopulationRows {
         s
     }
 
+    /// Hands what every term contributes to `each`, with its weight.
     #[allow(clippy::too_many_arguments)]
-    pub(super) fn add(
+    pub(super) fn contributions(
         &self,
         pool: &Pool,
         natural: &[f64],
@@ -370,34 +387,88 @@ impl PopulationRows {
         probabilities: &Probabilities,
         chain: &Chain,
         order: Order,
-        evaluation: &mut Evaluation,
+        each: &mut dyn FnMut(f64, &Contribution),
     ) -> Result<(), EvaluationError> {
         let sample = self.sample(pool, natural, omega, probabilities, order > Order::Value)?;
+        let mut part = Contribution { value: 0.0, gradient: Vec::new(), slopes: Vec::new(), information: None };
         // Every term has the same map to x from xi = (phi and covariance parameters of each class, probabilities): its nonzero slopes.
-        let mut slopes: Vec<Option<(usize, f64)>> = Vec::new();
         for c in &self.classes {
-            slopes.extend(chain.slopes(natural, &c.coordinates.all, &omega.select(&c.coordinates.effects).parameters));
+            part.slopes.extend(chain.slopes(natural, &c.coordinates.all, &omega.select(&c.coordinates.effects).parameters));
         }
         if self.classes.len() > 1 {
-            slopes.extend(chain.slopes(natural, &[], &probabilities.parameters));
+            part.slopes.extend(chain.slopes(natural, &[], &probabilities.parameters));
         }
         for term in &self.terms {
             let t = self.term(term, &sample, natural)?;
-            evaluation.value += term.weight * t.value;
-            if order == Order::Value {
-                continue;
+            part.value = t.value;
+            if order > Order::Value {
+                debug_assert_eq!(t.gradient.len(), part.slopes.len());
+                part.gradient = t.gradient.iter().copied().collect();
             }
-            debug_assert_eq!(t.gradient.len(), slopes.len());
-            for (g, slope) in t.gradient.iter().zip(&slopes) {
-                if let Some((k, s)) = slope {
-                    evaluation.gradient[*k] += term.weight * g * s;
-                }
-            }
-            if let Some(fisher) = &mut evaluation.fisher {
-                add_information(fisher, &t.gauss_newton, &slopes, term.weight);
-            }
+            part.information = (order == Order::Fisher).then_some(t.gauss_newton);
+            each(term.weight, &part);
         }
         Ok(())
+    }
+
+    /// See [`Population::monte_carlo`](super::population::Population::monte_carlo).
+    pub(super) fn monte_carlo(
+        &self,
+        pool: &Pool,
+        natural: &[f64],
+        omega: &Omega,
+        probabilities: &Probabilities,
+    ) -> Result<Option<MonteCarlo>, EvaluationError> {
+        let random = |c: &ClassNodes| Nodes::tensor_points(c.coordinates.effects.len()).is_none();
+        if !self.classes.iter().any(random) {
+            return Ok(None);
+        }
+        // Of every scramble the statistics, and last the log-likelihood of all single cells.
+        let mut values: Vec<Vec<f64>> = Vec::new();
+        let mut errors: Vec<f64> = Vec::new();
+        for scramble in 1..=SCRAMBLES {
+            let mut samples = Vec::new();
+            for c in &self.classes {
+                let block = omega.select(&c.coordinates.effects);
+                let nodes = match random(c) {
+                    true => Nodes::new(c.coordinates.effects.len(), c.nodes.len(), self.seed + scramble),
+                    false => c.nodes.clone(),
+                };
+                samples.push(Sample::collect(
+                    &nodes,
+                    &c.coordinates.targets,
+                    &block,
+                    self.at_nodes(pool, c, &nodes, natural, &block, false),
+                )?);
+            }
+            let sample = Sample::mixture(samples, probabilities);
+            let (mut statistics, mut cells) = (Vec::new(), 0.0);
+            errors.clear();
+            for term in &self.terms {
+                match self.prediction(term, &sample, natural)? {
+                    Some(p) => {
+                        statistics.push(p.statistic.value);
+                        errors.push(p.sd.value);
+                    }
+                    None => cells += term.weight * self.term(term, &sample, natural)?.value,
+                }
+            }
+            statistics.push(cells);
+            errors.push(1.0);
+            values.push(statistics);
+        }
+        let mut worst = MonteCarlo {
+            experiment: self.experiment.clone(),
+            nodes: self.classes.iter().map(|c| c.nodes.len()).max().unwrap_or(0),
+            ratio: 0.0,
+        };
+        for (i, error) in errors.iter().enumerate() {
+            let column: Vec<f64> = values.iter().map(|v| v[i]).collect();
+            let mean = column.iter().sum::<f64>() / column.len() as f64;
+            let variance = column.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (column.len() - 1) as f64;
+            worst.ratio = worst.ratio.max(variance.sqrt() / error);
+        }
+        Ok(Some(worst))
     }
 
     pub(super) fn summarise(

@@ -4,12 +4,14 @@ use super::adjoint::{Choice, Method, Request};
 use super::fixed::FixedEffects;
 use super::parameters::ParameterMap;
 use super::population::{self, ImportanceSummary, IndividualSummary, Population, PopulationOptions};
+use super::population_rows::MonteCarlo;
 use super::prior::{Convention, Priors};
 use super::simulated::Pool;
 use super::{Estimated, Evaluation, EvaluationError, Objective, Order};
 use crate::model::CompiledModel;
 use crate::ode::{Counts, Options};
 use crate::petab::{DataKind, Problem};
+use nalgebra::DVector;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -170,6 +172,25 @@ impl ProblemObjective {
             total.add(population.importance(natural, draws, seed)?);
         }
         Ok(total)
+    }
+
+    /// The largest error of population statistics by their quasi-random nodes, see [`Population::monte_carlo`].
+    pub fn monte_carlo(&self, natural: &[f64]) -> Result<Option<MonteCarlo>, EvaluationError> {
+        let found = self.populations().map(|p| p.monte_carlo(natural)).collect::<Result<Vec<_>, _>>()?;
+        Ok(found.into_iter().flatten().max_by(|a, b| a.ratio.total_cmp(&b.ratio)))
+    }
+
+    /// Gradients at `x` of the independent terms of the likelihood, without priors: of individuals (or groups), measured statistics and ordinary
+    /// measurements. Their sum is the gradient of the negative log-likelihood.
+    pub fn scores(&self, x: &[f64]) -> Result<Vec<DVector<f64>>, EvaluationError> {
+        let mut scores = Vec::new();
+        for part in &self.parts {
+            scores.extend(part.fixed.scores(x)?);
+            if let Some(population) = &part.population {
+                scores.extend(population.scores(&self.map, x)?);
+            }
+        }
+        Ok(scores)
     }
 
     /// The objective at natural parameter values (all rows of the parameter table), taken apart.

@@ -135,6 +135,8 @@ pub struct ParameterRow {
     pub scaled: f64,
     /// Standard error.
     pub standard_error: Option<f64>,
+    /// Standard error from the sandwich, which does not presume that the model is right.
+    pub robust_error: Option<f64>,
     /// Relative standard error as a fraction (0.05 is 5 %).
     pub rse: Option<f64>,
     /// Lower end of the 95 % confidence interval.

@@ -7,7 +7,8 @@ use crate::petab::Scale;
 
 /// Estimates with intervals and bounds, natural values; `rse` is a fraction.
 pub fn estimates(results: &RunResults) -> String {
-    let header = "parameterId estimate scale standardError rse lower95 upper95 lowerBound upperBound atBound nominalValue";
+    let header =
+        "parameterId estimate scale standardError rse lower95 upper95 lowerBound upperBound atBound nominalValue robustStandardError";
     let mut table = Table::new(header.split(' '));
     for p in &results.parameters {
         table.row([
@@ -22,6 +23,7 @@ pub fn estimates(results: &RunResults) -> String {
             number(p.upper_bound),
             p.at_bound.to_string(),
             optional(p.nominal),
+            optional(p.robust_error),
         ]);
     }
     table.text
