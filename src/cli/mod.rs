@@ -127,7 +127,8 @@ struct PopulationArguments {
     /// four random effects, where Laplace's approximation is poor, as for survivors (default: as the problem hints, else laplace)
     #[arg(long, value_name = "METHOD")]
     integration: Option<Integration>,
-    /// Quasi-random nodes for statistics of the population with more than four random effects (default: as the problem hints, else 4096)
+    /// Quasi-random nodes for fractions with an event and for statistics of the population with more than four random effects (default: as the
+    /// problem hints, else 4096)
     #[arg(long)]
     nodes: Option<usize>,
     /// Seed of the nodes (default: as the problem hints, else 1)

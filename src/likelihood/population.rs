@@ -19,7 +19,7 @@ use super::simulated_individual::{SimulatedIndividual, View};
 use super::subpopulations::{Mixed, Probabilities, Subpopulations};
 use super::{Evaluation, EvaluationError, Order};
 use crate::model::CompiledModel;
-use crate::petab::{DataKind, Nlme, Problem, Scale};
+use crate::petab::{self, DataKind, Nlme, Problem, Scale};
 use crate::random::sobol_normal;
 use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
@@ -30,7 +30,8 @@ use std::sync::Arc;
 pub struct PopulationOptions {
     /// How the random effects of single individuals are integrated out; `None`: as the problem hints, else by Laplace's approximation.
     pub integration: Option<Integration>,
-    /// Number of quasi-random nodes for population statistics with more than four random effects; `None`: as the problem hints, else 4096.
+    /// Number of quasi-random nodes for population statistics with more than four random effects and for fractions of individuals that have had
+    /// an event; `None`: as the problem hints, else 4096.
     pub nodes: Option<usize>,
     /// Seed of the nodes; `None`: as the problem hints, else 1.
     pub seed: Option<u64>,
@@ -298,12 +299,15 @@ fn linearised_information(m: &DMatrix<f64>, targets: &[usize], omega: &Omega) ->
 /// The population rows of an experiment in groups that share nodes.
 ///
 /// A simulation that only has initial values costs nothing, so there every statistic has nodes of its own, over the few effects that reach it: an
-/// exact tensor rule in the place of quasi-random points.
+/// exact tensor rule in the place of quasi-random points. Fractions of individuals that have had an event need many nodes, smooth functions of few
+/// effects good ones: see [`PopulationRows::new`].
 fn sharing_nodes(model: &CompiledModel, problem: &Problem, nlme: &Nlme, experiment: usize, measurements: Vec<usize>) -> Vec<Vec<usize>> {
     let mut times = composite_times(problem, nlme, &measurements);
     times.extend(measurements.iter().map(|m| problem.measurements[*m].time));
     if !is_initial(model, &model.experiments[experiment], &times) {
-        return vec![measurements];
+        let has_event = |m: &usize| matches!(&problem.measurements[*m].kind, DataKind::Bulk(s) if matches!(s.statistic, petab::Statistic::FractionEvent(_)));
+        let (fractions, others): (Vec<usize>, Vec<usize>) = measurements.into_iter().partition(has_event);
+        return [others, fractions].into_iter().filter(|group| !group.is_empty()).collect();
     }
     let is_statistic = |m: &usize| matches!(problem.measurements[*m].kind, DataKind::Bulk(_) | DataKind::SnapshotStatistic(_));
     let (statistics, cells): (Vec<usize>, Vec<usize>) = measurements.into_iter().partition(is_statistic);

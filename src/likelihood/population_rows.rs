@@ -54,6 +54,8 @@ pub(super) struct ClassNodes {
     class: Class,
     pub(super) coordinates: Coordinates,
     nodes: Nodes,
+    /// Whether the nodes are quasi-random rather than those of a quadrature rule.
+    quasi_random: bool,
 }
 
 /// One term of the likelihood.
@@ -230,8 +232,12 @@ impl PopulationRows {
         let mut classes = Vec::new();
         for class in subpopulations.classes() {
             let coordinates = Coordinates::new(problem, &nlme.random_effects, &rows, class)?;
-            let nodes = Nodes::new(coordinates.effects.len(), n, seed);
-            classes.push(ClassNodes { class: class.clone(), coordinates, nodes });
+            // The probability of an event rises from 0 to 1 within the noise of its time: a step in the random effects, between the few points
+            // of a tensor rule.
+            let (dimension, steps) = (coordinates.effects.len(), rows.rows.iter().any(|row| row.event.is_some()));
+            let quasi_random = Nodes::tensor_points(dimension).is_none() || (steps && dimension > 0);
+            let nodes = if quasi_random { Nodes::sobol(dimension, n, seed) } else { Nodes::new(dimension, n, seed) };
+            classes.push(ClassNodes { class: class.clone(), coordinates, nodes, quasi_random });
         }
         // What no simulation depends on is among the coordinates of the first class.
         let coordinates = &mut classes[0].coordinates;
@@ -419,8 +425,7 @@ impl PopulationRows {
         omega: &Omega,
         probabilities: &Probabilities,
     ) -> Result<Option<MonteCarlo>, EvaluationError> {
-        let random = |c: &ClassNodes| Nodes::tensor_points(c.coordinates.effects.len()).is_none();
-        if !self.classes.iter().any(random) {
+        if !self.classes.iter().any(|c| c.quasi_random) {
             return Ok(None);
         }
         // Of every scramble the statistics, and last the log-likelihood of all single cells.
@@ -430,8 +435,8 @@ impl PopulationRows {
             let mut samples = Vec::new();
             for c in &self.classes {
                 let block = omega.select(&c.coordinates.effects);
-                let nodes = match random(c) {
-                    true => Nodes::new(c.coordinates.effects.len(), c.nodes.len(), self.seed + scramble),
+                let nodes = match c.quasi_random {
+                    true => Nodes::sobol(c.coordinates.effects.len(), c.nodes.len(), self.seed + scramble),
                     false => c.nodes.clone(),
                 };
                 samples.push(Sample::collect(
