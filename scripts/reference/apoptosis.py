@@ -4,6 +4,7 @@
     scripts/reference/apoptosis.py            rewrites expected.json from the problem's tables
     scripts/reference/apoptosis.py --check    fails if a file on disk differs from what would be written
     scripts/reference/apoptosis.py --draw     first draws the data anew, by `mixode simulate --population N --noise --seed S`
+                                                       (last digits follow the integrator, so all expected values move)
 
 Data are drawn by mixode in a design that stands here; nothing of mixode is used for the expected values. Caspase-8 is integrated by the classical
 Runge-Kutta method with a fixed step; all else follows in closed form from the time integrals of active caspase-8:

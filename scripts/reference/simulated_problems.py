@@ -4,6 +4,7 @@
     scripts/reference/simulated_problems.py            rewrites expected.json from the problems' tables
     scripts/reference/simulated_problems.py --check    fails if a file on disk differs from what would be written
     scripts/reference/simulated_problems.py --draw     first draws the data anew, by `mixode simulate --population N --noise --seed S`
+                                                       (last digits follow the integrator, so all expected values move)
 
 Data are drawn by mixode in a design that stands here; nothing of mixode is used for the expected values, which come from closed forms.
 Marginals of cells are exact by the trapezoidal rule on a fine grid of the random effects, which converges exponentially since the
