@@ -3,8 +3,19 @@
 
 mod oracle_support;
 
-use mixode::likelihood::{Objective, Order};
+use mixode::likelihood::covariance::Omega;
+use mixode::likelihood::ebe::WarmStart;
+use mixode::likelihood::individual::{Conditional, ConditionalOrder, ConditionalValue, Curvature, Scope};
+use mixode::likelihood::laplace::{MarginalOptions, individual_marginal};
+use mixode::likelihood::nodes::Nodes;
+use mixode::likelihood::noise::Measured;
+use mixode::likelihood::population_statistics::{PopulationModel, Sample};
+use mixode::likelihood::quadrature::adaptive_gauss_hermite;
+use mixode::likelihood::{EvaluationError, Order};
+use mixode::petab::{Censoring, NoiseDistribution};
+use nalgebra::{DMatrix, DVector};
 use oracle_support::event_support::document;
+use oracle_support::nlme_support::models::{Cell, Model, conversion, conversion_x2};
 use oracle_support::nlme_support::{close, close_all, numbers, oracles, table};
 use oracle_support::{Integration, Tables, conversion_parameters, natural_gradient, objective, tight};
 
@@ -59,11 +70,12 @@ fn linear_model() {
     }
     let cubature = objective(&problem, tight(), Integration::Cubature);
     let value = cubature.summary(cubature.map().nominal()).unwrap().nllh;
-    close(value, oracle["nll_total"].as_f64().unwrap(), 3e-4, 0.0);
+    let expected = oracle["nll_total"].as_f64().unwrap();
+    assert!((value - expected).abs() < 3e-4, "{value} is not {expected}");
 }
 
-/// O4: mean, variance, third and fourth central moment of x2 over log-normal rates, as bulk statistics. With 15 nodes in each dimension,
-/// the rule of NLME.md 8.2 ("error <= 1e-9").
+/// O4: mean, variance, third and fourth central moment of x2 over log-normal rates, as bulk statistics. Mean and variance are good to 1e-10 with
+/// the rule of 15 nodes in each dimension that problems use; the error of that rule is 3e-9 in the third moment, which has 1e-10 below.
 #[test]
 fn conversion_moments() {
     let Some(oracles) = oracles() else { return };
@@ -97,8 +109,39 @@ fn conversion_moments() {
     let found = objective.summary(objective.map().nominal()).unwrap().simulations;
     for (row, found) in rows.iter().zip(found.chunks(4)) {
         for (name, value) in ["mean", "var", "third_central", "fourth_central"].iter().zip(found) {
-            println!("{} {name} {value} {:e}", row["t"], value / row[name].as_f64().unwrap() - 1.0);
-            close(*value, row[name].as_f64().unwrap(), 1e-9, 1.0);
+            let tolerance = if name.ends_with("central") { 1e-8 } else { 1e-10 };
+            close(*value, row[name].as_f64().unwrap(), tolerance, 0.0);
+        }
+    }
+}
+
+/// Central moments of x2 at `t` as functions of (log theta1, log theta2).
+struct Moments {
+    t: f64,
+    mean: f64,
+}
+
+impl PopulationModel for Moments {
+    fn evaluate(&mut self, phi: &[f64], _: bool) -> Result<(Vec<f64>, DMatrix<f64>), EvaluationError> {
+        let difference = conversion_x2(self.t, phi[0], phi[1]).0 - self.mean;
+        Ok(((1..=4).map(|power| difference.powi(power)).collect(), DMatrix::zeros(0, 0)))
+    }
+}
+
+/// O4 with 60 nodes in each dimension: all four moments to 1e-10.
+#[test]
+fn conversion_moments_with_many_nodes() {
+    let Some(oracles) = oracles() else { return };
+    let d = DMatrix::from_diagonal(&DVector::from_element(2, 0.1));
+    let omega = Omega::new(d, vec![], vec![], &|i| i.to_string()).unwrap();
+    let nodes = Nodes::gauss_hermite(2, 60);
+    for row in oracles["O4_population_moments"]["rows"].as_array().unwrap() {
+        let number = |key: &str| row[key].as_f64().unwrap();
+        let mut model = Moments { t: number("t"), mean: number("mean") };
+        let sample = Sample::evaluate(&mut model, &[0.6_f64.ln(), 0.2_f64.ln()], &[0, 1], &omega, &nodes, false).unwrap();
+        close(sample.mean(0).value, 0.0, 1e-10, number("mean"));
+        for (i, name) in ["var", "third_central", "fourth_central"].iter().enumerate() {
+            close(sample.mean(1 + i).value, number(name), 1e-10, 0.0);
         }
     }
 }
@@ -119,7 +162,8 @@ fn decay(times: &[f64], measurement: &dyn Fn(usize) -> f64) -> Tables<'static> {
 }
 
 /// O4b: moments of a log-normal decay, with the derivatives of the mean by the median and the standard deviation of log k: where the
-/// datum is 1 below the mean, the derivative of its term is that of the mean.
+/// datum is 1 below the mean, the derivative of its term is that of the mean. The rule of 15 nodes that problems use has errors of 1e-10 at
+/// t = 0.5 that grow to 2e-7 at t = 4; with 80 nodes all are good to 1e-10 (population_statistics.rs).
 #[test]
 fn decay_moments() {
     let Some(oracles) = oracles() else { return };
@@ -133,13 +177,14 @@ fn decay_moments() {
         let second = objective(&tables.problem(), tight(), Integration::Laplace);
         let variance = second.summary(&[1.0, 0.5]).unwrap().simulations[0];
         for (name, value) in [("mean", mean), ("var", variance), ("dmean_dmu", gradient[0]), ("dmean_domega", gradient[1])] {
-            println!("{} {name} {value} {:e}", row["t"], value / number(name) - 1.0);
-            close(value, number(name), 1e-9, 0.0);
+            let tolerance = if number("t") < 1.0 { 1e-9 } else { 2e-7 };
+            close(value, number(name), tolerance, 0.0);
         }
     }
 }
 
-/// O5: a cell seen once, as an individual of its own whose effect is integrated out by cubature.
+/// O5: a cell seen once, as an individual of its own whose effect is integrated out by cubature, whose error is 1e-9 here. To 1e-10 by
+/// quadrature in oracles_events.rs.
 #[test]
 fn one_measurement() {
     let Some(oracles) = oracles() else { return };
@@ -151,17 +196,126 @@ fn one_measurement() {
     tables.measurements = rows.iter().enumerate().map(|(i, row)| format!("y - {} 1 trajectory c{i}", row["y"])).collect();
     let objective = objective(&tables.problem(), tight(), Integration::Cubature);
     for (found, row) in objective.summary(&[1.0, 0.5]).unwrap().individuals.iter().zip(rows) {
-        println!("{} {:e}", row["y"], (-found.nll).exp() / row["p"].as_f64().unwrap() - 1.0);
-        close((-found.nll).exp(), row["p"].as_f64().unwrap(), 1e-6, 0.0);
+        close((-found.nll).exp(), row["p"].as_f64().unwrap(), 1e-8, 0.0);
     }
 }
 
-/// O12: trajectories with event times, survivors censored at 3, three random effects, each cell by cubature; the tolerance of the total is 3e-4.
+/// The cells of O12, survivors censored at 3: trajectory, and event time with whether it is a bound.
+fn cells() -> Option<Vec<(Vec<(f64, f64)>, Measured)>> {
+    let mut cells = std::collections::BTreeMap::<String, Vec<(f64, f64)>>::new();
+    for row in table("problems/conversion_published/measurements_trajectory.tsv")? {
+        cells.entry(row["individualId"].clone()).or_default().push((row["time"].parse().unwrap(), row["measurement"].parse().unwrap()));
+    }
+    let mut events: Vec<(String, Measured)> = table("problems/conversion_published/measurements_events_censored.tsv")?
+        .into_iter()
+        .map(|row| {
+            let censoring = if row["censoring"] == "right" { Censoring::Right } else { Censoring::None };
+            let value = row["measurement"].parse().unwrap();
+            (row["individualId"].clone(), Measured { distribution: NoiseDistribution::Normal, value, censoring })
+        })
+        .collect();
+    events.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!((cells.len(), events.len()), (30, 30));
+    Some(cells.into_values().zip(events).map(|(trajectory, (_, event))| (trajectory, event)).collect())
+}
+
+/// A cell in closed form with phi = (log theta1, log theta2, log s), where the likelihood of the event time is that over all thresholds
+/// log c ~ N(`log_cut`, `omega`^2). As in the oracle, event times are extrapolated beyond the start (the closed form may be negative, and is minus
+/// infinity where the event is long past), other than NLME.md 4.5 has it.
+struct CellWithEvent<'a> {
+    trajectory: Cell<Model>,
+    event: Measured,
+    log_cut: f64,
+    omega: f64,
+    /// For the error of the event time.
+    nodes: &'a Nodes,
+}
+
+impl CellWithEvent<'_> {
+    /// The density of the event time, or the probability that it is later than the bound. With r(t) = 1 - (1 - q/p) exp(-k t), the event is
+    /// at t for the threshold c = s r(t); the error of the time is integrated over instead of the threshold, which is smooth.
+    fn event(&self, phi: &[f64]) -> f64 {
+        let (p, q) = (phi[0].exp(), phi[1].exp());
+        let k = p + q;
+        let survives = self.event.censoring == Censoring::Right;
+        let standardised = |r: f64| (phi[2] + r.ln() - self.log_cut) / self.omega;
+        let below = |z: f64| normal(Censoring::Left, z);
+        if p <= q {
+            return if survives { below(-standardised(1.0)) } else { 0.0 };
+        }
+        (self.nodes.z.iter().zip(&self.nodes.weights))
+            .map(|(z, w)| {
+                let r = 1.0 - (1.0 - q / p) * (-k * (self.event.value + 0.06 * z)).exp();
+                match (r > 0.0, survives) {
+                    (true, true) => w * below(-standardised(r)),
+                    (true, false) => w * normal(Censoring::None, standardised(r)) * (1.0 - r) * k / (r * self.omega),
+                    (false, survives) => f64::from(u8::from(survives)) * w,
+                }
+            })
+            .sum()
+    }
+}
+
+/// The standard normal density at z, or the probability below z.
+fn normal(censoring: Censoring, z: f64) -> f64 {
+    let measured = Measured { distribution: NoiseDistribution::Normal, value: z, censoring };
+    measured.density(0.0, 1.0).map_or(0.0, |d| (-d.value).exp())
+}
+
+impl Conditional for CellWithEvent<'_> {
+    fn dimension(&self) -> usize {
+        3
+    }
+
+    /// The value alone is that with the event; derivatives, which only place the nodes, are those of the trajectory.
+    fn evaluate(&mut self, phi: &[f64], order: ConditionalOrder, scope: Scope) -> Result<ConditionalValue, EvaluationError> {
+        let mut all = self.trajectory.evaluate(phi, order, scope)?;
+        if order == ConditionalOrder::Value {
+            let event = self.event(phi);
+            if event <= 0.0 {
+                return Err(EvaluationError::Density("the event has no density".to_string()));
+            }
+            all.value -= event.ln();
+        }
+        Ok(all)
+    }
+}
+
+/// O12: trajectories with event times, survivors censored at 3, three random effects: cells in closed form, quadrature with 61 x 61 nodes over two of
+/// them; the tolerance of the total is 3e-4, that of a cell 1e-3 (its edge of survival crosses the nodes).
+#[test]
+fn cells_with_event_times() {
+    let (Some(oracles), Some(cells)) = (oracles(), cells()) else { return };
+    let nodes = (Nodes::gauss_hermite(2, 61), Nodes::gauss_hermite(1, 80));
+    for point in ["truth", "stored_optimum_scenario1"] {
+        let xi = numbers(&oracles["O3_conversion_joint"][point]["xi"]);
+        let d = DMatrix::from_diagonal(&DVector::from_iterator(2, xi[4..6].iter().map(|v| v.exp())));
+        let omega = Omega::new(d, vec![], vec![], &|i| i.to_string()).unwrap();
+        let expected = &oracles["O12_traj_plus_events_grid"][point];
+        let mut total = 0.0;
+        for ((trajectory, event), expected) in cells.iter().zip(numbers(&expected["per_cell"])) {
+            let mut trajectory = Cell { n_phi: 3, data: trajectory.clone(), model: conversion(0.06), evaluations: 0 };
+            let options = MarginalOptions { curvature: Curvature::Exact, ..MarginalOptions::default() };
+            let start = &mut WarmStart::default();
+            let laplace = individual_marginal(&mut trajectory, &xi[..3], &[0, 1], &omega, &options, start, Order::Value).unwrap();
+            let mut cell = CellWithEvent { trajectory, event: *event, log_cut: xi[3], omega: (0.5 * xi[6]).exp(), nodes: &nodes.1 };
+            let exact = adaptive_gauss_hermite(&mut cell, &xi[..3], &[0, 1], &omega, &laplace, &nodes.0, Order::Value);
+            let value = exact.unwrap().value;
+            assert!((value - expected).abs() < 1e-3, "{value} is not {expected}");
+            total += value;
+        }
+        let expected = expected["nll_total"].as_f64().unwrap();
+        assert!((total - expected).abs() < 3e-4, "{total} is not {expected}");
+    }
+}
+
+/// O12: trajectories with event times, survivors censored at 3, three random effects, by simulation and importance sampling with 4000
+/// draws for each cell, which is good to its standard error only; the closed form is above.
 ///
 /// The oracle extrapolates event times beyond the start of the simulation (its closed form may be negative, and is minus infinity where the
 /// event is long past), other than NLME.md 4.5, so its closed form is the observable. A large number stands for infinity.
 #[test]
-fn trajectories_with_event_times() {
+fn simulated_cells_with_event_times() {
     let (Some(oracles), Some(rows), Some(events)) = (
         oracles(),
         table("problems/conversion_published/measurements_trajectory.tsv"),
@@ -188,18 +342,15 @@ fn trajectories_with_event_times() {
         ..Tables::default()
     }
     .problem();
-    let objective = objective(&problem, mixode::ode::Options::default(), Integration::Cubature);
+    let objective = objective(&problem, mixode::ode::Options::default(), Integration::Laplace);
     for point in ["truth", "stored_optimum_scenario1"] {
         let natural = conversion_parameters(&numbers(&oracles["O3_conversion_joint"][point]["xi"]));
         let expected = &oracles["O12_traj_plus_events_grid"][point];
-        let summary = objective.summary(&natural).unwrap();
-        let start = std::time::Instant::now();
-        for (found, expected) in summary.individuals.iter().zip(numbers(&expected["per_cell"])) {
-            println!("{} {} {expected} {:e}", found.id, found.nll, found.nll - expected);
+        let sampled = objective.importance(&natural, 4000, 1).unwrap();
+        for ((id, value, error), expected) in sampled.individuals.iter().zip(numbers(&expected["per_cell"])) {
+            assert!((value - expected).abs() < 5.0 * error + 1e-4, "{id}: {value} +- {error} is not {expected}");
         }
-        println!("{point}: {} in {:?}", summary.nllh, start.elapsed());
-        close(summary.nllh, expected["nll_total"].as_f64().unwrap(), 3e-4, 1.0);
-        let x = objective.map().scaled(&natural);
-        close(objective.evaluate(&x, Order::Value, &mut objective.memory()).unwrap().value, summary.nllh, 1e-6, 1.0);
+        let difference = sampled.value - expected["nll_total"].as_f64().unwrap();
+        assert!(sampled.standard_error < 0.1 && difference.abs() < 4.0 * sampled.standard_error, "{difference}");
     }
 }

@@ -65,14 +65,13 @@ fn importance_sampling_tends_to_the_exact_value() {
     let natural = conversion_parameters(&numbers(&truth["xi"]));
     let exact = truth["nll_traj_dataset2_agh"].as_f64().unwrap();
     let mut last = f64::INFINITY;
-    for draws in [256, 4096, 16384] {
+    for draws in [256, 1024, 4096] {
         let sampled = objective.importance(&natural, draws, 5).unwrap();
-        println!("{draws}: {} +- {}", sampled.value - exact, sampled.standard_error);
         assert!((sampled.value - exact).abs() < 4.0 * sampled.standard_error, "{} with {draws} draws", sampled.value);
         assert!(sampled.standard_error < 0.6 * last);
         last = sampled.standard_error;
     }
-    assert!(last < 0.02, "{last}");
+    assert!(last < 0.03, "{last}");
 }
 
 /// As the covariance vanishes, means over the population and single cells become the plain PEtab likelihood.
@@ -117,18 +116,13 @@ fn duplicated_cells_double() {
     close(value_and_gradient(&doubled.problem()).0, 2.0 * all.0, 1e-12, 0.0);
 }
 
-/// The order of rows and of files is without effect.
-#[test]
-fn order_is_without_effect() {
-    let Some(folder) = shared("problems/conversion_published") else { return };
-    let here = value_and_gradient(&read(&folder.join("problem.yaml")));
+/// The published problem with the rows of the tables that `reversed` chooses from last to first, and its measurement files too.
+fn reversed(folder: &Path, reversed: &dyn Fn(&str) -> bool) -> Problem {
     let other = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(&folder).unwrap() {
+    for entry in std::fs::read_dir(folder).unwrap() {
         let (path, name) = entry.map(|e| (e.path(), e.file_name())).unwrap();
-        let text = std::fs::read_to_string(&path).unwrap();
-        let name = name.to_str().unwrap();
-        // Observables, effects, covariances and measurements from last to first; parameters too, whose order is that of the gradient.
-        let text = if name.ends_with(".tsv") {
+        let (text, name) = (std::fs::read_to_string(&path).unwrap(), name.to_str().unwrap());
+        let text = if name.ends_with(".tsv") && reversed(name) {
             let mut lines: Vec<&str> = text.lines().collect();
             lines[1..].reverse();
             lines.join("\n") + "\n"
@@ -141,10 +135,23 @@ fn order_is_without_effect() {
         };
         std::fs::write(other.path().join(name), text).unwrap();
     }
-    let there = value_and_gradient(&read(&other.path().join("problem.yaml")));
+    read(&other.path().join("problem.yaml"))
+}
+
+/// The order of rows and of files is without effect: on the value to rounding errors; on the gradient within the tolerance of the empirical
+/// Bayes estimates, whose searches also start where those of other individuals ended.
+#[test]
+fn order_is_without_effect() {
+    let Some(folder) = shared("problems/conversion_published") else { return };
+    let here = value_and_gradient(&read(&folder.join("problem.yaml")));
+    let there = value_and_gradient(&reversed(&folder, &|name| name.starts_with("measurements") || name == "observables.tsv"));
+    close(there.0, here.0, 1e-12, 0.0);
+    close_all(&there.1, &here.1, 1e-8);
+    // The order of parameters is that of the gradient; with it the integrator's steps change too.
+    let there = value_and_gradient(&reversed(&folder, &|_| true));
     close(there.0, here.0, 1e-11, 0.0);
     let [fixed, hyper] = [&there.1[..4], &there.1[4..]].map(|g| g.iter().rev().copied().collect::<Vec<_>>());
-    close_all(&[fixed, hyper].concat(), &here.1, 1e-9);
+    close_all(&[fixed, hyper].concat(), &here.1, 1e-8);
 }
 
 /// A diagonal covariance by its standard deviations, variances, log variances, with correlations of zero and by its Cholesky factor.
@@ -177,7 +184,6 @@ fn covariance_kinds_agree() {
         ("chol", evaluate("chol", &|s| s, &zeros)),
     ];
     for (name, (value, g)) in cases {
-        println!("{name}");
         close(value, expected, 1e-12, 0.0);
         let by_sd: Vec<f64> = (0..7).map(|k| if k < 4 { g[k] } else { g[k] * slope(name, sds[k - 4]) }).collect();
         close_all(&by_sd, &gradient, 1e-8);
@@ -199,9 +205,6 @@ fn gradient_by_differences() {
     let h = 2e-3;
     let differences: Vec<f64> =
         (0..x.len()).map(|k| (8.0 * (value(k, h) - value(k, -h)) - value(k, 2.0 * h) + value(k, -2.0 * h)) / (12.0 * h)).collect();
-    for (a, b) in gradient.iter().zip(&differences) {
-        println!("{a} {b} {:e}", a - b);
-    }
     close_all(gradient.as_slice(), &differences, 1e-6);
 }
 
