@@ -200,8 +200,11 @@ fn one_measurement() {
     }
 }
 
+/// Times and measurements of a cell, and its event time.
+type Observed = (Vec<(f64, f64)>, Measured);
+
 /// The cells of O12, survivors censored at 3: trajectory, and event time with whether it is a bound.
-fn cells() -> Option<Vec<(Vec<(f64, f64)>, Measured)>> {
+fn cells() -> Option<Vec<Observed>> {
     let mut cells = std::collections::BTreeMap::<String, Vec<(f64, f64)>>::new();
     for row in table("problems/conversion_published/measurements_trajectory.tsv")? {
         cells.entry(row["individualId"].clone()).or_default().push((row["time"].parse().unwrap(), row["measurement"].parse().unwrap()));
@@ -309,7 +312,7 @@ fn cells_with_event_times() {
     }
 }
 
-/// O12: trajectories with event times, survivors censored at 3, three random effects, by simulation and importance sampling with 4000
+/// O12: trajectories with event times, survivors censored at 3, three random effects, by simulation and importance sampling with 2000
 /// draws for each cell, which is good to its standard error only; the closed form is above.
 ///
 /// The oracle extrapolates event times beyond the start of the simulation (its closed form may be negative, and is minus infinity where the
@@ -346,7 +349,7 @@ fn simulated_cells_with_event_times() {
     for point in ["truth", "stored_optimum_scenario1"] {
         let natural = conversion_parameters(&numbers(&oracles["O3_conversion_joint"][point]["xi"]));
         let expected = &oracles["O12_traj_plus_events_grid"][point];
-        let sampled = objective.importance(&natural, 4000, 1).unwrap();
+        let sampled = objective.importance(&natural, 2000, 1).unwrap();
         for ((id, value, error), expected) in sampled.individuals.iter().zip(numbers(&expected["per_cell"])) {
             assert!((value - expected).abs() < 5.0 * error + 1e-4, "{id}: {value} +- {error} is not {expected}");
         }
