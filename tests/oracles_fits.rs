@@ -194,7 +194,7 @@ fn exact_fits() {
 fn cubature_at_the_exact_fits() {
     for (fit, yaml) in [("traj_only_exact", "problem_trajectory.yaml"), ("joint_traj_PA_SCSH_exact", "problem_no_events.yaml")] {
         let Some(oracle) = oracle(fit) else { return };
-        let Some(objective) = published(yaml, Integration::Cubature, Options::default()) else { return };
+        let Some(objective) = published(yaml, Integration::Exact, Options::default()) else { return };
         let x = numbers(&oracle["x"]);
         let natural = [x[0].exp(), x[1].exp(), x[2].exp(), 1.8, (0.5 * x[3]).exp(), (0.5 * x[4]).exp(), 0.3];
         let value = objective.summary(&natural).unwrap().nllh;

@@ -68,7 +68,7 @@ fn linear_model() {
         let found = [g[0], g[1], g[3] * natural[3], g[4], g[5] * natural[5], g[2] * natural[2]];
         close_all(&found, &numbers(&oracle["gradient_nll"]), 1e-9);
     }
-    let cubature = objective(&problem, tight(), Integration::Cubature);
+    let cubature = objective(&problem, tight(), Integration::Exact);
     let value = cubature.summary(cubature.map().nominal()).unwrap().nllh;
     let expected = oracle["nll_total"].as_f64().unwrap();
     assert!((value - expected).abs() < 3e-4, "{value} is not {expected}");
@@ -194,7 +194,7 @@ fn one_measurement() {
     tables.observables = owned(&[("y", "x", "0.05")]);
     tables.columns = "observableId experimentId measurement time dataType individualId";
     tables.measurements = rows.iter().enumerate().map(|(i, row)| format!("y - {} 1 trajectory c{i}", row["y"])).collect();
-    let objective = objective(&tables.problem(), tight(), Integration::Cubature);
+    let objective = objective(&tables.problem(), tight(), Integration::Exact);
     for (found, row) in objective.summary(&[1.0, 0.5]).unwrap().individuals.iter().zip(rows) {
         close((-found.nll).exp(), row["p"].as_f64().unwrap(), 1e-8, 0.0);
     }

@@ -266,7 +266,7 @@ fn threads_are_without_effect() {
     let bits = |path: &Path, integration: Integration, threads: usize| {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
             let mut problem = read(path);
-            if integration == Integration::Cubature {
+            if integration == Integration::Exact {
                 // A few cells with two effects.
                 problem.measurements.truncate(40);
             }
@@ -276,7 +276,7 @@ fn threads_are_without_effect() {
             std::iter::once(e.value).chain(e.gradient.iter().copied()).map(f64::to_bits).collect::<Vec<u64>>()
         })
     };
-    for (yaml, integration) in [("problem.yaml", Integration::Laplace), ("problem_trajectory.yaml", Integration::Cubature)] {
+    for (yaml, integration) in [("problem.yaml", Integration::Laplace), ("problem_trajectory.yaml", Integration::Exact)] {
         let path = folder.join(yaml);
         assert_eq!(bits(&path, integration, 1), bits(&path, integration, 2), "{yaml}");
     }

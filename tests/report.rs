@@ -298,7 +298,8 @@ fn files_and_columns() {
     assert_eq!(names.join(" "), expected);
 
     let estimates = rows(&run.join("estimates.tsv"));
-    let columns = "parameterId estimate scale standardError rse lower95 upper95 lowerBound upperBound atBound nominalValue robustStandardError";
+    let columns =
+        "parameterId estimate scale standardError rse lower95 upper95 lowerBound upperBound atBound nominalValue robustStandardError";
     assert_eq!(estimates[0].join(" "), columns);
     assert_eq!(estimates[1][..3].join(" "), "delta 0.1 log10");
     assert_eq!(estimates[5][3], "");

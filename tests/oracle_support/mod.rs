@@ -7,7 +7,7 @@ pub mod event_support;
 pub mod nlme_support;
 
 use mixode::diag::Diagnostics;
-use mixode::likelihood::individual::Curvature;
+pub use mixode::likelihood::integration::Integration;
 use mixode::likelihood::population::PopulationOptions;
 use mixode::likelihood::problem::{ProblemObjective, Summary};
 use mixode::likelihood::{Objective, Order};
@@ -18,17 +18,8 @@ use mixode::sbml;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// How the random effects of individuals are integrated out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Integration {
-    Laplace,
-    GaussNewton,
-    Cubature,
-}
-
 fn population_options(integration: Integration) -> PopulationOptions {
-    let curvature = if integration == Integration::GaussNewton { Curvature::GaussNewton } else { Curvature::Exact };
-    PopulationOptions { curvature: Some(curvature), exact: integration == Integration::Cubature, ..PopulationOptions::default() }
+    PopulationOptions { integration: Some(integration), ..PopulationOptions::default() }
 }
 
 pub fn tight() -> Options {
