@@ -1,6 +1,9 @@
 //! Pharmacometric references: classical data sets as SBML and PEtab, with objective values of every method at fixed parameters, their gradients,
 //! and the maxima that fits reach. Where the reference is and how its parameters are defined: `nlme/pharmacometric/README.md` of the
 //! reference data.
+//!
+//! Left out: `epil_poisson_ri`, whose data are counts; `froehlich_simple_50cells`, whose individuals have several modes; rules of more than five nodes,
+//! which are the same code and slower; and the fits of [`SKIPPED_FITS`].
 
 #![allow(clippy::unwrap_used)]
 
@@ -212,7 +215,7 @@ fn write(case: &Case, folder: &Path, covariance: &[(usize, usize, &str, String)]
     let mut known: Vec<&Subject> = Vec::new();
     for subject in &case.subjects {
         let same = |other: &&Subject| (&other.settings, &other.doses) == (&subject.settings, &subject.doses);
-        let place = known.iter().position(|other| same(other)).unwrap_or(known.len());
+        let place = known.iter().position(same).unwrap_or(known.len());
         if place == known.len() {
             known.push(subject);
             for (target, value) in &subject.settings {
@@ -351,7 +354,7 @@ fn method(name: &str) -> Option<Integration> {
 }
 
 /// Values of all methods at a point to 1e-8, and the gradients of those that have a reference to 1e-6. Of AGQ, whose gradient has no
-/// reference, that of three nodes against central differences.
+/// reference, that of three nodes against central differences, where these are cheap.
 fn check_point(loaded: &Loaded, point: &Value) {
     let name = &loaded.name;
     let x = numbers(&point["x"]);
@@ -360,7 +363,8 @@ fn check_point(loaded: &Loaded, point: &Value) {
         let Some(integration) = method(label) else { continue };
         let deviance = Deviance::new(loaded, integration, 1e-12);
         let reference = point["gradient"].get(label.as_str()).map(numbers);
-        let wanted = reference.is_some() || (label == "AGQ3" && x.len() <= 7);
+        let few = x.len() <= 5 && loaded.problem.nlme.as_ref().unwrap().individuals.len() <= 100;
+        let wanted = reference.is_some() || (label == "AGQ3" && few);
         let (value, gradient) = deviance.evaluate(&x, if wanted { Order::Gradient } else { Order::Value });
         let expected = expected.as_f64().unwrap();
         assert!((value - expected).abs() <= 1e-8 * expected.abs().max(1.0), "{name} {label}: {value:.10} is not {expected:.10}");
@@ -380,7 +384,10 @@ fn check_fits(loaded: &Loaded, case: &Value) {
     let start = numbers(&case["points"][0]["x"]);
     for (label, fit) in case["fits"].as_object().unwrap() {
         let skipped = SKIPPED_FITS.iter().any(|(name, method, _)| *name == loaded.name && method == label);
-        let Some(integration) = method(label).filter(|_| !skipped) else { continue };
+        // With noise of a constant size there is no interaction: the two are one objective.
+        let [own, other] = ["FOCE", "FOCEI"].map(|method| case["points"][0]["deviance"][method].as_f64());
+        let again = label == "FOCE" && own.zip(other).is_some_and(|(a, b)| (a - b).abs() < 1e-9);
+        let Some(integration) = method(label).filter(|_| !skipped && !again) else { continue };
         let deviance = Deviance::new(loaded, integration, 1e-9);
         let (at, _) = deviance.point(&start);
         let result = minimise(&deviance.objective, &at, &trust_region::Options::default(), &AtomicBool::new(false));
