@@ -501,6 +501,8 @@ fn phenobarbital() {
     check("phenobarb_wt_prop", &Case { observable: "amount/(v*wt)", noise_formula: "sigma*amount/(v*wt)", ..case });
 }
 
+/// The reference names the models only. Their formulas were found from its FO values of each individual, in which the two variances are
+/// coefficients of a linear regression; the other methods and all gradients then are a check.
 #[test]
 fn residual_error_models() {
     let (Some(subjects), Some(suite)) = (plain("wang2007", ["ID", "Time", "Y"]), case("wang2007_suite")) else { return };
@@ -524,7 +526,7 @@ fn residual_error_models() {
 
 #[test]
 fn single_cells() {
-    // The transfection is at time 1.
+    // The transfection is at time 1: the reference does not say so, its value of FO does (of 0, 0.4 to 0.9 and 1).
     let subjects = subjects("sc_mrna_trajectories", "id", |s, r| {
         s.doses = vec![(1.0, 1.0)];
         s.rows.push((number(r, "time"), number(r, "y"), ""));
@@ -542,7 +544,8 @@ fn cells_that_are_seen_once() {
     check("sc_snapshot_conversion_add", &Case::new(&[("k1", Kind::Log, true), ("k2", Kind::Log, false)], states, "y", subjects));
 }
 
-/// Times with the hazard of a Weibull distribution and a log-normal frailty.
+/// Times with the hazard of a Weibull distribution and a log-normal frailty. How lambda and the frailty enter is not in the reference; of four ways,
+/// this one has its exact value.
 fn weibull(subjects: Vec<Subject>) -> Case {
     const PARAMETERS: &[(&str, Kind, bool)] =
         &[("lambda", Kind::Log, false), ("k", Kind::Log, false), ("beta", Kind::Natural, false), ("frailty", Kind::Fixed, true)];
