@@ -167,7 +167,7 @@ pub fn number(value: f64) -> Value {
 
 /// Compiles a problem and makes its objective, with the default convention of priors.
 pub fn objective(loaded: &Loaded, options: Options, population: &PopulationOptions) -> Result<ProblemObjective, Status> {
-    objective_of(&compile(loaded)?, loaded, options, population)
+    objective_of(&compile(loaded)?, &loaded.parts().map(|part| &part.problem).collect::<Vec<_>>(), options, population)
 }
 
 /// Compiles the models of a problem with the derivatives that their data need.
@@ -182,11 +182,11 @@ pub fn compile(loaded: &Loaded) -> Result<Vec<Arc<CompiledModel>>, Status> {
 /// The objective of a problem whose models are compiled.
 pub fn objective_of(
     models: &[Arc<CompiledModel>],
-    loaded: &Loaded,
+    problems: &[&Problem],
     options: Options,
     population: &PopulationOptions,
 ) -> Result<ProblemObjective, Status> {
-    let parts: Vec<_> = models.iter().cloned().zip(loaded.parts().map(|part| &part.problem)).collect();
+    let parts: Vec<_> = models.iter().cloned().zip(problems.iter().copied()).collect();
     ProblemObjective::of_parts(&parts, options, population).map_err(|message| fail(Status::Unsupported, message))
 }
 

@@ -7,19 +7,20 @@ use super::progress::Progress;
 use super::{PopulationArguments, PriorConvention, ProblemArguments, SolverArguments, Status, describe, fail, series};
 use crate::estimate::multistart::{MultistartOptions, Stages, multistart_staged, refine_best};
 use crate::estimate::trust_region;
-use crate::estimate::uncertainty::{Uncertainty, sandwich, uncertainty};
+use crate::estimate::uncertainty::{Uncertainty, sandwich, uncertainty_from, uncertainty_of};
 use crate::estimate::{Fit, Start};
 use crate::likelihood::Objective;
 use crate::likelihood::adjoint::{Choice, Request};
 use crate::likelihood::individual::Curvature;
 use crate::likelihood::integration::Integration;
-use crate::likelihood::population::{ImportanceSummary, Population, PopulationOptions};
+use crate::likelihood::population::{ImportanceSummary, Memory, Population, PopulationOptions};
 use crate::likelihood::population_rows::MonteCarlo;
 use crate::likelihood::prior::Convention;
 use crate::likelihood::problem::{ProblemObjective, Summary};
 use crate::petab::{self, Problem, Transformation};
 use crate::report::{self, CellRow, ObjectiveSummary, ParameterRow, RandomEffectRow, RunInfo, RunResults};
 use nalgebra::DMatrix;
+use rustc_hash::FxHashMap;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -80,9 +81,9 @@ pub struct Arguments {
     /// Leave out standard errors
     #[arg(long)]
     no_uncertainty: bool,
-    /// Draws per individual for the likelihood by importance sampling (0: Laplace only)
-    #[arg(long, default_value_t = 500)]
-    importance: usize,
+    /// Draws per individual for the likelihood by importance sampling (0: none; default: 500, fewer with more than 1000 individuals)
+    #[arg(long)]
+    importance: Option<usize>,
     /// No progress
     #[arg(short, long)]
     quiet: bool,
@@ -109,11 +110,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
     }
     let models = compile(&loaded)?;
     let solver = solver_options(arguments, &loaded.problem);
-    let objective_with = |options: &PopulationOptions| {
-        objective_of(&models, &loaded, solver.clone(), options)
+    let objective_with = |problems: &[&Problem], options: &PopulationOptions| {
+        objective_of(&models, problems, solver.clone(), options)
             .map(|o| o.with_convention(&loaded.problem, arguments.prior_convention.into()))
     };
-    let mut objective = objective_with(&arguments.population.options())?;
+    let problems: Vec<&Problem> = loaded.parts().map(|part| &part.problem).collect();
+    let mut objective = objective_with(&problems, &arguments.population.options())?;
     let nominal = objective.map().nominal().to_vec();
     let choice = objective.choose_method(arguments.gradient.request(), ADVANTAGE, &nominal);
     if !arguments.quiet && objective.has_ordinary_rows() {
@@ -132,25 +134,37 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
             max_iterations: arguments.max_iterations,
             time: arguments.time.map(Duration::from_secs_f64),
             // Below this a change of the likelihood means nothing, and the errors of the simulations begin.
-            function_absolute: if loaded.problem.nlme.is_some() { 1e-5 } else { trust_region::Options::default().function_absolute },
+            function_absolute: match loaded.problem.nlme.is_some() {
+                true => 1e-5_f64.max(1e-6 * objective.individuals() as f64),
+                false => trust_region::Options::default().function_absolute,
+            },
+            noise: if loaded.problem.nlme.is_some() { (1e-5, 1e-9) } else { (0.0, 0.0) },
             ..trust_region::Options::default()
         },
     };
     let minimised = if objective.priors().is_empty() { "-log L" } else { "-log posterior" };
     let progress = Progress::new(arguments.starts, minimised, arguments.quiet);
-    // The Gauss-Newton determinant leads to about the same optimum, and its gradient needs no third derivatives.
-    let coarse = match objective.populations().any(|p| p.individuals() > 0 && p.integration().curvature() == Curvature::Exact) {
-        true => Some(objective_with(&PopulationOptions { integration: Some(Integration::GaussNewton), ..arguments.population.options() })?),
-        false => None,
+    // A part of many individuals leads close to the optimum of all, and so does the Gauss-Newton determinant, whose gradient needs no third
+    // derivatives.
+    let fewer = few_individuals(&problems);
+    let first: Vec<&Problem> = fewer.as_ref().map_or_else(|| problems.clone(), |fewer| fewer.iter().collect());
+    let exact = objective.populations().any(|p| p.individuals() > 0 && p.integration().curvature() == Curvature::Exact);
+    let coarse = match (exact, &fewer) {
+        (true, _) => Some(objective_with(
+            &first,
+            &PopulationOptions { integration: Some(Integration::GaussNewton), ..arguments.population.options() },
+        )?),
+        (false, Some(_)) => Some(objective_with(&first, &arguments.population.options())?),
+        (false, None) => None,
     };
     let pooled = match objective.individuals() > 0 {
-        true => PooledStart::new(&models, &loaded, solver.clone(), arguments.seed),
+        true => PooledStart::new(&models, &first, solver.clone(), arguments.seed),
         false => None,
     };
     let prepare =
         |index: usize, point: &[f64]| pooled.as_ref().map_or_else(|| point.to_vec(), |pooled| pooled.prepare(index, point, &stop));
-    let stages = Stages { coarse: coarse.as_ref(), prepare: Some(&prepare) };
-    let mut fit = multistart_staged(&stages, &objective, &options, &|start: &Start| progress.finished(start), &stop);
+    let stages = Stages { coarse: coarse.as_ref(), shares_memory: fewer.is_none(), prepare: Some(&prepare) };
+    let (mut fit, mut memory) = multistart_staged(&stages, &objective, &options, &|start: &Start| progress.finished(start), &stop);
     progress.done();
     // Nodes are added until their error is small beside that of the data. What the user asked for stays.
     let mut monte_carlo = monte_carlo(&objective, &fit)?;
@@ -163,15 +177,18 @@ pub fn run(arguments: &Arguments) -> Result<(), Status> {
         if !arguments.quiet {
             eprintln!("{}: going on with {nodes}", describe_error(error));
         }
-        objective = objective_with(&PopulationOptions { nodes: Some(nodes), ..arguments.population.options() })?;
-        refine_best(&mut fit, &objective, &options, &stop);
+        objective = objective_with(&problems, &PopulationOptions { nodes: Some(nodes), ..arguments.population.options() })?;
+        memory = refine_best(&mut fit, &objective, &options, &stop);
         monte_carlo = self::monte_carlo(&objective, &fit)?;
     }
     let interrupted = stop.load(Ordering::Relaxed);
     let best = fit.best().cloned();
     let mut at_best = match &best {
         None => None,
-        Some(start) => Some(AtBest::new(&objective, start, arguments, interrupted)?),
+        Some(start) => {
+            let memory = memory.unwrap_or_else(|| objective.memory());
+            Some(AtBest::new(&objective, start, memory, arguments, interrupted)?)
+        }
     };
     if let (Some(best), Some(error)) = (&mut at_best, &monte_carlo) {
         best.warnings.extend((error.ratio > NODES_ERROR).then(|| format!("{}; `--nodes` adds some", describe_error(error))));
@@ -236,14 +253,27 @@ struct AtBest {
 }
 
 impl AtBest {
-    fn new(objective: &ProblemObjective, start: &Start, arguments: &Arguments, interrupted: bool) -> Result<Self, Status> {
+    fn new(
+        objective: &ProblemObjective,
+        start: &Start,
+        mut memory: Vec<Memory>,
+        arguments: &Arguments,
+        interrupted: bool,
+    ) -> Result<Self, Status> {
         let numerics = |e| fail(Status::Numerics, e);
         let natural = objective.map().natural(&start.point);
-        let mut summary = objective.summary(&natural).map_err(numerics)?;
+        let mut summary = objective.summary_from(&natural, &mut memory).map_err(numerics)?;
+        let units: usize = objective.populations().map(Population::units).sum();
         let mut warnings = Vec::new();
         let mut errors = None;
         if !arguments.no_uncertainty && !interrupted {
-            match uncertainty(objective, &start.point) {
+            let found = match units > BY_SCORES {
+                true => {
+                    objective.score_information(&start.point, &mut memory).map(|i| uncertainty_of(objective.parameters(), &start.point, &i))
+                }
+                false => uncertainty_from(objective, &start.point, &memory),
+            };
+            match found {
                 Ok(u) => {
                     if u.covariance.is_none() {
                         warnings.push("the observed information is singular or not positive definite: no standard errors".to_string());
@@ -261,13 +291,14 @@ impl AtBest {
             }
         }
         // Ordinary measurements share what the model gets wrong, so that they are no independent terms.
-        let robust = match errors.as_ref().and_then(|u: &Uncertainty| u.covariance.as_ref()).filter(|_| objective.individuals() > 0) {
-            Some(covariance) => Some(sandwich(covariance, &objective.scores(&start.point).map_err(numerics)?)),
+        let robust = match errors.as_ref().and_then(|u: &Uncertainty| u.covariance.as_ref()).filter(|_| (1..=BY_SCORES).contains(&units)) {
+            Some(covariance) => Some(sandwich(covariance, &objective.scores(&start.point, &mut memory).map_err(numerics)?)),
             None => None,
         };
         let mut importance = None;
-        if objective.individuals() > 0 && arguments.importance > 0 && !interrupted {
-            match objective.importance(&natural, arguments.importance, arguments.seed) {
+        let draws = arguments.importance.unwrap_or_else(|| usual_draws(units));
+        if units > 0 && draws > 0 && !interrupted {
+            match objective.importance_from(&natural, draws, arguments.seed, &mut memory) {
                 Ok(i) => {
                     let integration = objective.populations().find(|p| p.individuals() > 0).map(Population::integration);
                     warnings.extend(compare(&mut summary, &i, integration.unwrap_or_default()));
@@ -290,6 +321,40 @@ impl AtBest {
     }
 }
 
+/// With more individuals than these, standard errors come from the scores, whose sum of squares then is as good an information matrix as differences of
+/// the gradient, for one evaluation in the place of two per parameter.
+const BY_SCORES: usize = 1000;
+
+/// Draws of importance sampling per individual unless asked for: 500, fewer where there are many individuals, whose errors cancel.
+fn usual_draws(individuals: usize) -> usize {
+    (500_000 / individuals.max(1)).clamp(50, 500)
+}
+
+/// Individuals of a first fit where there are more than twice as many.
+const FIRST_INDIVIDUALS: usize = 150;
+
+/// The problems with a part of their individuals, spread evenly; whole groups where random effects are shared. `None` where there are few.
+fn few_individuals(problems: &[&Problem]) -> Option<Vec<Problem>> {
+    let ranks = |problem: &Problem| -> Vec<usize> {
+        let Some(nlme) = &problem.nlme else { return Vec::new() };
+        if !nlme.random_effects.iter().any(|e| e.of_group) {
+            return (0..nlme.individuals.len()).collect();
+        }
+        let mut groups: indexmap::IndexSet<Option<&str>> = indexmap::IndexSet::new();
+        nlme.individuals.iter().map(|i| groups.insert_full(i.group.as_deref()).0).collect()
+    };
+    let individuals: usize = problems.iter().flat_map(|p| &p.nlme).map(|n| n.individuals.len()).sum();
+    if individuals <= 2 * FIRST_INDIVIDUALS {
+        return None;
+    }
+    let stride = individuals / FIRST_INDIVIDUALS;
+    let reduced = problems.iter().map(|problem| {
+        let ranks = ranks(problem);
+        problem.of_individuals(&|_, i| ranks.get(i).is_some_and(|rank| rank % stride == 0))
+    });
+    Some(reduced.collect())
+}
+
 /// How far the likelihood of an individual may be off.
 const POOR: f64 = 0.1;
 
@@ -301,8 +366,11 @@ fn compare(summary: &mut Summary, importance: &ImportanceSummary, integration: I
     };
     let mut worst: Option<(String, f64)> = None;
     let mut count = 0;
+    let sampled: FxHashMap<&str, (f64, f64)> =
+        importance.individuals.iter().map(|(id, value, error)| (id.as_str(), (*value, *error))).collect();
     for individual in &mut summary.individuals {
-        let Some((_, value, error)) = importance.individuals.iter().find(|(id, ..)| *id == individual.id) else { continue };
+        let unit = individual.group.as_ref().unwrap_or(&individual.id);
+        let Some((value, error)) = sampled.get(unit.as_str()) else { continue };
         let off = individual.nll - value;
         if off.abs() <= POOR.max(3.0 * error) {
             continue;

@@ -3,7 +3,6 @@
 //! Random points between wide bounds mostly lie where the model explains nothing, and the likelihood of a population is flat there. The pooled
 //! reading (one typical individual behind all rows) takes a simulation per experiment, so many points can be tried.
 
-use super::load::Loaded;
 use crate::estimate::multistart::{MultistartOptions, starting_points};
 use crate::estimate::trust_region::{self, minimise};
 use crate::likelihood::Objective;
@@ -40,10 +39,10 @@ enum Spread {
 
 impl PooledStart {
     /// `None` if there is nothing to pool.
-    pub fn new(models: &[Arc<CompiledModel>], loaded: &Loaded, options: Options, seed: u64) -> Option<Self> {
-        let parts: Vec<_> = models.iter().cloned().zip(loaded.parts().map(|part| &part.problem)).collect();
+    pub fn new(models: &[Arc<CompiledModel>], problems: &[&Problem], options: Options, seed: u64) -> Option<Self> {
+        let parts: Vec<_> = models.iter().cloned().zip(problems.iter().copied()).collect();
         let objective = ProblemObjective::pooled(&parts, options).filter(ProblemObjective::has_ordinary_rows)?;
-        let spreads = spreads(&loaded.problem, &objective);
+        let spreads = spreads(problems.first()?, &objective);
         Some(PooledStart { objective, spreads, seed })
     }
 

@@ -1,7 +1,7 @@
 //! Many local minimisations from Latin hypercube points. Starts share nothing, so the fit is the same bit for bit for any number of
 //! threads (unless a time limit or an interruption cuts it short).
 
-use super::trust_region::{self, Iteration, minimise_with};
+use super::trust_region::{self, Iteration, minimise_from};
 use super::{Fit, Start, StopReason};
 use crate::likelihood::{Estimated, Objective, Order};
 use crate::petab::Scale;
@@ -88,11 +88,13 @@ pub type Prepare<'a> = &'a (dyn Fn(usize, &[f64]) -> Vec<f64> + Sync);
 pub struct Stages<'a, O> {
     /// Minimised first: close to the objective and cheaper.
     pub coarse: Option<&'a O>,
+    /// Whether what the coarse objective remembers is of use to the other one.
+    pub shares_memory: bool,
     /// Prepares random starting points.
     pub prepare: Option<Prepare<'a>>,
 }
 
-/// Like [`multistart`], in stages. Final values and points are those of `objective`; the trace is of the coarse objective and this one in
+/// Like [`multistart`], in stages, and with what `objective` remembers of the best start. Final values and points are those of `objective`; the trace is of the coarse objective and this one in
 /// turn, and iterations and evaluations are counted together.
 pub fn multistart_staged<O: Objective>(
     stages: &Stages<O>,
@@ -100,17 +102,13 @@ pub fn multistart_staged<O: Objective>(
     options: &MultistartOptions,
     progress: &(dyn Fn(&Start) + Sync),
     stop: &AtomicBool,
-) -> Fit {
+) -> (Fit, Option<O::Memory>) {
     let finished = |event: Progress<'_>| {
         if let Progress::Finished { start, .. } = event {
             progress(start);
         }
     };
-    let (first, then) = match stages.coarse {
-        Some(coarse) => (coarse, Some(objective)),
-        None => (objective, None),
-    };
-    run_starts(first, then, stages.prepare, options, &Control::default(), &finished, stop)
+    run_starts(stages, objective, options, &Control::default(), &finished, stop)
 }
 
 /// Runs all starts; [`Fit::starts`] is in order of the index whatever the order of completion. A random starting point where the
@@ -122,23 +120,34 @@ pub fn multistart_with<O: Objective>(
     progress: &(dyn Fn(Progress<'_>) + Sync),
     stop: &AtomicBool,
 ) -> Fit {
-    run_starts(objective, None, None, options, control, progress, stop)
+    run_starts(&Stages { coarse: None, shares_memory: false, prepare: None }, objective, options, control, progress, stop).0
 }
 
 fn run_starts<O: Objective>(
+    stages: &Stages<O>,
     objective: &O,
-    refine: Option<&O>,
-    prepare: Option<Prepare<'_>>,
     options: &MultistartOptions,
     control: &Control,
     progress: &(dyn Fn(Progress<'_>) + Sync),
     stop: &AtomicBool,
-) -> Fit {
+) -> (Fit, Option<O::Memory>) {
     let clock = Instant::now();
     let points = starting_points(objective.parameters(), options);
     let total = points.len();
     let (next, finished) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let done: Mutex<Vec<Start>> = Mutex::new(Vec::with_capacity(total));
+    let remembered: Mutex<Option<(f64, usize, O::Memory)>> = Mutex::new(None);
+    let (first, refine) = match stages.coarse {
+        Some(coarse) => (coarse, Some(objective)),
+        None => (objective, None),
+    };
+    let mut first_options = options.clone();
+    if refine.is_some() {
+        let optimiser = &mut first_options.optimiser;
+        optimiser.function_absolute = optimiser.function_absolute.max(COARSE);
+        optimiser.noise.0 = optimiser.noise.0.max(COARSE);
+    }
+    let first_options = &first_options;
     // Own threads rather than a pool of rayon: there, an objective that is parallel inside would pick up another start while it
     // waits, and that start's time would count for both.
     let work = || {
@@ -150,11 +159,18 @@ fn run_starts<O: Objective>(
                 None => {
                     let deadline = control.time.map(|limit| clock + limit);
                     let nominal = index == 0 && begins_at_nominal(objective.parameters(), options);
-                    let prepared = prepare.filter(|_| !nominal).map(|prepare| prepare(index, point));
-                    let mut start = one_start(objective, index, prepared.as_deref().unwrap_or(point), options, deadline, progress, stop);
+                    let prepared = stages.prepare.filter(|_| !nominal).map(|prepare| prepare(index, point));
+                    let begin = prepared.as_deref().unwrap_or(point);
+                    let (mut start, mut memory) = one_start(first, index, begin, first_options, deadline, progress, stop);
                     if let Some(refine) = refine.filter(|_| start.value.is_finite()) {
-                        start = refined(refine, start, options, deadline, progress, stop);
+                        let known = if stages.shares_memory { memory } else { refine.memory() };
+                        (start, memory) = refined(refine, start, known, options, deadline, progress, stop);
                     }
+                    let mut best = remembered.lock().unwrap_or_else(PoisonError::into_inner);
+                    if start.value.is_finite() && best.as_ref().is_none_or(|b| (start.value, index) < (b.0, b.1)) {
+                        *best = Some((start.value, index, memory));
+                    }
+                    drop(best);
                     let finished = finished.fetch_add(1, Ordering::Relaxed) + 1;
                     progress(Progress::Finished { start: &start, finished, total });
                     start
@@ -177,22 +193,29 @@ fn run_starts<O: Objective>(
     }
     let mut starts = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     starts.sort_by_key(|s| s.index);
-    Fit { starts, duration: clock.elapsed() }
+    let memory = remembered.into_inner().unwrap_or_else(PoisonError::into_inner).map(|(.., memory)| memory);
+    (Fit { starts, duration: clock.elapsed() }, memory)
 }
 
 /// Goes on from the best start of `fit` with `objective`, which is a better approximation than the former one. The other starts keep their points and get
-/// its values there.
-pub fn refine_best<O: Objective>(fit: &mut Fit, objective: &O, options: &MultistartOptions, stop: &AtomicBool) {
-    let Some(best) = fit.best().map(|start| start.index) else { return };
+/// its values there. Gives what `objective` remembers of the best.
+pub fn refine_best<O: Objective>(fit: &mut Fit, objective: &O, options: &MultistartOptions, stop: &AtomicBool) -> Option<O::Memory> {
+    let best = fit.best()?.index;
+    let mut remembered = None;
     for start in fit.starts.iter_mut().filter(|start| start.value.is_finite()) {
         if start.index == best {
-            *start = refined(objective, start.clone(), options, None, &|_| {}, stop);
+            let (better, memory) = refined(objective, start.clone(), objective.memory(), options, None, &|_| {}, stop);
+            (*start, remembered) = (better, Some(memory));
         } else {
             let value = objective.evaluate(&start.point, Order::Value, &mut objective.memory());
             start.value = value.map_or(f64::INFINITY, |evaluation| evaluation.value);
         }
     }
+    remembered
 }
+
+/// Function tolerance of a coarse objective, whose optimum is not the one that is looked for.
+const COARSE: f64 = 1e-3;
 
 /// One start with its redraws.
 fn one_start<O: Objective>(
@@ -203,7 +226,7 @@ fn one_start<O: Objective>(
     deadline: Option<Instant>,
     progress: &(dyn Fn(Progress<'_>) + Sync),
     stop: &AtomicBool,
-) -> Start {
+) -> (Start, O::Memory) {
     let parameters = objective.parameters();
     let nominal = index == 0 && begins_at_nominal(parameters, options);
     let own_clock = Instant::now();
@@ -217,13 +240,13 @@ fn one_start<O: Objective>(
         let own = options.optimiser.time.map(|limit| limit.saturating_sub(own_clock.elapsed()));
         let local = trust_region::Options { time: [rest, own].into_iter().flatten().min(), ..options.optimiser.clone() };
         let mut report = |state| progress(Progress::Iteration { start: index, state });
-        let mut start = minimise_with(objective, &point, &local, stop, &mut report);
+        let (mut start, memory) = minimise_from(objective, &point, objective.memory(), &local, stop, &mut report);
         evaluations += start.evaluations;
         if start.initial_value.is_finite() || nominal || attempt >= REDRAWS {
             start.index = index;
             start.evaluations = evaluations;
             start.duration = own_clock.elapsed();
-            return start;
+            return (start, memory);
         }
         // Attempts fill the lower 16 bits of the stream's index, starts the others.
         let mut generator = stream(options.seed, Purpose::Redraws, ((index as u64) << 16) | attempt);
@@ -231,7 +254,7 @@ fn one_start<O: Objective>(
             *value = starting_value(parameter, uniform(&mut generator));
         }
     }
-    Start {
+    let nothing = Start {
         index,
         initial: point.clone(),
         initial_value: f64::INFINITY,
@@ -244,18 +267,20 @@ fn one_start<O: Objective>(
         duration: own_clock.elapsed(),
         stop: StopReason::Interrupted,
         trace: Vec::new(),
-    }
+    };
+    (nothing, objective.memory())
 }
 
 /// Goes on with another objective where a start ended.
 fn refined<O: Objective>(
     objective: &O,
     before: Start,
+    memory: O::Memory,
     options: &MultistartOptions,
     deadline: Option<Instant>,
     progress: &(dyn Fn(Progress<'_>) + Sync),
     stop: &AtomicBool,
-) -> Start {
+) -> (Start, O::Memory) {
     let rest = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     let own = options.optimiser.time.map(|limit| limit.saturating_sub(before.duration));
     let local = trust_region::Options { time: [rest, own].into_iter().flatten().min(), ..options.optimiser.clone() };
@@ -264,8 +289,8 @@ fn refined<O: Objective>(
         state.iteration += before.iterations;
         progress(Progress::Iteration { start: index, state });
     };
-    let after = minimise_with(objective, &before.point, &local, stop, &mut report);
-    Start {
+    let (after, memory) = minimise_from(objective, &before.point, memory, &local, stop, &mut report);
+    let whole = Start {
         index,
         initial: before.initial,
         initial_value: before.initial_value,
@@ -274,7 +299,8 @@ fn refined<O: Objective>(
         duration: before.duration + after.duration,
         trace: before.trace.into_iter().chain(after.trace).collect(),
         ..after
-    }
+    };
+    (whole, memory)
 }
 
 /// Whether start 0 is the nominal point.

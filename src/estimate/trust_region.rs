@@ -41,6 +41,9 @@ pub struct Options {
     /// more than both tolerances together end the minimisation: two with Fisher information. With curvature learnt from steps,
     /// which may not know a flat direction yet, it takes as many as there are parameters (3 to 20) and 1e-3 of the tolerance.
     pub function_relative: f64,
+    /// Error of the objective's values, absolute and relative. Steps that promise less cannot be told from steps that bring nothing: [`UNJUDGED`] of
+    /// them in a row end the minimisation, and so do [`REJECTED`] steps that are not confirmed, where there is noise.
+    pub noise: (f64, f64),
     /// Stop when no parameter moves by more than this times max(1, |x|).
     pub step_tolerance: f64,
     /// Initial radius in affinely scaled variables (parameter / sqrt(distance to bound)).
@@ -57,6 +60,7 @@ impl Default for Options {
             gradient_tolerance: 1e-6,
             function_absolute: 1e-8,
             function_relative: 1e-11,
+            noise: (0.0, 0.0),
             step_tolerance: 1e-13,
             initial_radius: 1.0,
             time: None,
@@ -81,6 +85,12 @@ const GROW: f64 = 2.0;
 const POOR: f64 = 0.25;
 const GOOD: f64 = 0.75;
 
+/// Steps in a row below the noise of the objective that end a minimisation.
+const UNJUDGED: usize = 3;
+
+/// Steps in a row that an objective with noise did not confirm, each a quarter as long as the one before: their promise was in its errors.
+const REJECTED: usize = 6;
+
 /// Curvature learnt from steps underestimates what flat directions still offer; the function tolerance is smaller by this.
 const LEARNT: f64 = 1e-3;
 
@@ -98,15 +108,27 @@ pub fn minimise_with<O: Objective>(
     stop: &AtomicBool,
     progress: &mut dyn FnMut(Iteration),
 ) -> Start {
+    minimise_from(objective, x0, objective.memory(), options, stop, progress).0
+}
+
+/// Like [`minimise_with`], with the memory of earlier evaluations; gives it back.
+pub fn minimise_from<O: Objective>(
+    objective: &O,
+    x0: &[f64],
+    memory: O::Memory,
+    options: &Options,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(Iteration),
+) -> (Start, O::Memory) {
     let clock = Instant::now();
     let parameters = objective.parameters();
     let bounds = Bounds { lower: parameters.iter().map(|p| p.lower).collect(), upper: parameters.iter().map(|p| p.upper).collect() };
     let x = bounds.clamp(&DVector::from_column_slice(x0));
-    let mut evaluator = Evaluator { objective, memory: objective.memory(), options, count: 0 };
+    let mut evaluator = Evaluator { objective, memory, options, count: 0 };
     let mut run = match evaluator.evaluate(&x) {
         Ok(first) => Run::new(x.clone(), first, bounds, options),
         Err(message) => {
-            return Start {
+            let start = Start {
                 index: 0,
                 initial: x.as_slice().to_vec(),
                 initial_value: f64::INFINITY,
@@ -120,6 +142,7 @@ pub fn minimise_with<O: Objective>(
                 stop: StopReason::Failed(message),
                 trace: Vec::new(),
             };
+            return (start, evaluator.memory);
         }
     };
     let initial_value = run.value;
@@ -149,7 +172,7 @@ pub fn minimise_with<O: Objective>(
     if reason.converged() {
         run.settle_on_bounds(&mut evaluator);
     }
-    Start {
+    let start = Start {
         index: 0,
         initial: x.as_slice().to_vec(),
         initial_value,
@@ -162,7 +185,8 @@ pub fn minimise_with<O: Objective>(
         duration: clock.elapsed(),
         stop: reason,
         trace,
-    }
+    };
+    (start, evaluator.memory)
 }
 
 /// The objective with its memory and a counter.
@@ -209,6 +233,10 @@ struct Run {
     small: usize,
     /// The same, also counting steps that the radius shortened.
     slow: usize,
+    /// Steps in a row that promised and brought less than the noise of the objective.
+    unjudged: usize,
+    /// Steps in a row that were not accepted.
+    rejected: usize,
     /// Value at the last [`Run::fresh_look`], infinite before the first.
     looked_at: f64,
     /// Trial points without a value in a row.
@@ -230,6 +258,8 @@ impl Run {
             radius,
             small: 0,
             slow: 0,
+            unjudged: 0,
+            rejected: 0,
             looked_at: f64::INFINITY,
             failures: 0,
             last_failure: None,
@@ -290,6 +320,8 @@ impl Run {
         } else if ratio <= POOR || ratio.is_nan() {
             self.radius = (SHRINK * self.radius).min(SHRINK * step.scaled_norm);
         }
+        let noise = options.noise.0 + options.noise.1 * self.value.abs();
+        self.unjudged = if step.predicted <= noise && change.abs() <= noise { self.unjudged + 1 } else { 0 };
         let negligible = -change <= tolerance && step.predicted <= tolerance;
         self.slow = if negligible { self.slow + 1 } else { 0 };
         if accepted {
@@ -303,6 +335,10 @@ impl Run {
         } else if step.predicted <= 16.0 * f64::EPSILON * self.value.abs() {
             // A promise below rounding of the value can never be seen to be kept.
             return Some(self.exhausted(StopReason::Function));
+        }
+        self.rejected = if accepted { 0 } else { self.rejected + 1 };
+        if self.unjudged >= UNJUDGED || (noise > 0.0 && self.rejected >= REJECTED) {
+            return Some(StopReason::Function);
         }
         let enough = if self.curvature.is_local() { 2 } else { self.x.len().clamp(3, 20) };
         let still = self.small >= enough;

@@ -87,16 +87,22 @@ pub fn sandwich(covariance: &DMatrix<f64>, scores: &[DVector<f64>]) -> DMatrix<f
 /// parallel, each with a memory of its own, so the result does not depend on threads. Steps without a value are tried again
 /// shorter; if that does not help, the error is returned.
 pub fn uncertainty<O: Objective>(objective: &O, x: &[f64]) -> Result<Uncertainty, EvaluationError> {
+    uncertainty_from(objective, x, &objective.memory())
+}
+
+/// Like [`uncertainty`], with what is known from evaluations near `x`.
+pub fn uncertainty_from<O: Objective>(objective: &O, x: &[f64], memory: &O::Memory) -> Result<Uncertainty, EvaluationError> {
     let parameters = objective.parameters();
     let n = x.len();
     let at_bound: Vec<Option<Bound>> = parameters.iter().zip(x).map(|(p, &value)| bound_of(p, value)).collect();
     let free: Vec<usize> = (0..n).filter(|&i| at_bound[i].is_none()).collect();
-    let centre = objective.evaluate(x, Order::Fisher, &mut objective.memory())?;
+    let mut memory = memory.clone();
+    let centre = objective.evaluate(x, Order::Fisher, &mut memory)?;
     let columns: Vec<Result<DVector<f64>, EvaluationError>> = free
         .par_iter()
         .map(|&i| {
             let curvature = centre.fisher.as_ref().map_or(f64::NAN, |f| f[(i, i)]);
-            let mut differences = Differences { objective, x, gradient: &centre.gradient, memory: objective.memory() };
+            let mut differences = Differences { objective, x, gradient: &centre.gradient, memory: memory.clone() };
             differences.column(i, step(&parameters[i], x[i], curvature))
         })
         .collect();
@@ -105,6 +111,14 @@ pub fn uncertainty<O: Objective>(objective: &O, x: &[f64]) -> Result<Uncertainty
         information.set_column(column, &derivative?.select_rows(&free));
     }
     Ok(summarise(parameters, x, at_bound, &free, &information))
+}
+
+/// Uncertainty at the optimum `x` from an information matrix by all parameters.
+pub fn uncertainty_of(parameters: &[Estimated], x: &[f64], information: &DMatrix<f64>) -> Uncertainty {
+    let at_bound: Vec<Option<Bound>> = parameters.iter().zip(x).map(|(p, &value)| bound_of(p, value)).collect();
+    let free: Vec<usize> = (0..x.len()).filter(|&i| at_bound[i].is_none()).collect();
+    let own = DMatrix::from_fn(free.len(), free.len(), |i, j| information[(free[i], free[j])]);
+    summarise(parameters, x, at_bound, &free, &own)
 }
 
 /// The bound that a value lies on.

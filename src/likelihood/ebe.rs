@@ -17,11 +17,13 @@ pub struct EbeOptions {
     pub max_evaluations: usize,
     /// More starting points u. The search runs from each, and the best mode is taken.
     pub starts: Vec<DVector<f64>>,
+    /// Number of them from which a search begins: those with the smallest J.
+    pub descents: usize,
 }
 
 impl Default for EbeOptions {
     fn default() -> Self {
-        EbeOptions { tolerance: 1e-8, max_evaluations: 200, starts: Vec::new() }
+        EbeOptions { tolerance: 1e-8, max_evaluations: 200, starts: Vec::new(), descents: 2 }
     }
 }
 
@@ -29,6 +31,8 @@ impl Default for EbeOptions {
 #[derive(Debug, Clone, Default)]
 pub struct WarmStart {
     last: Option<Last>,
+    /// Searches from several points, one after the other, that found no better mode than the one from the last estimate.
+    idle: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -43,10 +47,23 @@ struct Last {
     inverse: DMatrix<f64>,
 }
 
+/// So many searches from several points in vain, and the next ones are left out.
+const IDLE: usize = 3;
+
 impl WarmStart {
     /// Whether there is nothing to start from yet.
     pub fn is_empty(&self) -> bool {
         self.last.is_none()
+    }
+
+    /// Whether the last searches from several points were of no use.
+    pub fn is_settled(&self) -> bool {
+        self.idle >= IDLE
+    }
+
+    /// Notes what a search from several points was good for.
+    pub(super) fn note_search(&mut self, mode: &Mode) {
+        self.idle = if mode.from_elsewhere { 0 } else { self.idle + 1 };
     }
 
     /// The estimate b where the last search ended.
@@ -119,6 +136,8 @@ pub struct Mode {
     pub converged: bool,
     /// Evaluations with derivatives, over all starting points.
     pub evaluations: usize,
+    /// Whether it was found from one of the extra starting points.
+    pub from_elsewhere: bool,
     /// Distinct modes found within three units of J of the best (1 if the search had one start).
     pub modes: usize,
     /// The data term at the mode with Hessian and all derivatives of the scope that was asked for.
@@ -207,11 +226,12 @@ pub fn empirical_bayes_estimate<C: Conditional + ?Sized>(
     let mut evaluations = 0;
     let mut failure = None;
     let mut found: Vec<Point> = Vec::new();
+    let mut warm_value = f64::INFINITY;
     // One search from the first of the warm starts that has a value, then one from each extra start.
     let mut started = false;
     let known = warm.curvature(omega);
     let warm = warm.starts(phi_typical, omega).into_iter().map(|u| (u, true));
-    let promising = most_promising(&mut whitened, &options.starts);
+    let promising = most_promising(&mut whitened, options);
     for (u, is_warm) in warm.chain(promising.into_iter().map(|u| (u, false))) {
         if is_warm && started {
             continue;
@@ -221,6 +241,9 @@ pub fn empirical_bayes_estimate<C: Conditional + ?Sized>(
             Ok(Some(point)) => {
                 // A search that got stuck is no reason to leave out the next starting point.
                 started |= is_warm && newton_decrement(&point) <= 1e-6;
+                if is_warm {
+                    warm_value = warm_value.min(point.value);
+                }
                 found.push(point);
             }
             Err(error) => failure = Some(error),
@@ -235,6 +258,7 @@ pub fn empirical_bayes_estimate<C: Conditional + ?Sized>(
         return Err(failure.unwrap_or_else(missing));
     };
     let stuck = best.stuck;
+    let from_elsewhere = best.value < warm_value;
     let best = polish(&mut whitened, best, scope, options, &mut evaluations)?;
     let gradient_norm = best.gradient.amax();
     let converged = gradient_norm <= options.tolerance * (1.0 + best.value.abs());
@@ -247,26 +271,23 @@ pub fn empirical_bayes_estimate<C: Conditional + ?Sized>(
         }
     }
     let b = &omega.l * &best.u;
-    Ok(Mode { u: best.u, b, value: best.value, gradient_norm, converged, evaluations, modes, data: best.data })
+    Ok(Mode { u: best.u, b, value: best.value, gradient_norm, converged, evaluations, from_elsewhere, modes, data: best.data })
 }
 
 /// A search that did not meet its tolerance is accepted, and flagged, if J is this close to its minimum.
 const ACCEPTED: f64 = 1e-3;
 
-/// Number of extra starting points from which a search begins: those with the smallest J.
-const DESCENTS: usize = 2;
-
 /// The extra starting points with the smallest J. Comparing values costs no sensitivities, where a search costs many.
-fn most_promising<C: Conditional + ?Sized>(whitened: &mut Whitened<C>, starts: &[DVector<f64>]) -> Vec<DVector<f64>> {
+fn most_promising<C: Conditional + ?Sized>(whitened: &mut Whitened<C>, options: &EbeOptions) -> Vec<DVector<f64>> {
     let mut valued: Vec<(f64, &DVector<f64>)> = Vec::new();
-    for u in starts {
+    for u in &options.starts {
         let phi = whitened.phi(u);
         if let Ok(data) = whitened.conditional.evaluate(&phi, ConditionalOrder::Value, Scope::Random) {
             valued.push((data.value + 0.5 * u.norm_squared(), u));
         }
     }
     valued.sort_by(|a, b| a.0.total_cmp(&b.0));
-    valued.into_iter().take(DESCENTS).map(|(_, u)| u.clone()).collect()
+    valued.into_iter().take(options.descents).map(|(_, u)| u.clone()).collect()
 }
 
 /// Trust-region Newton from `u`: Gauss-Newton steps until they are short or poor, then steps with the exact curvature. That costs many

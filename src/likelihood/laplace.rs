@@ -163,7 +163,7 @@ pub fn individual_marginal<C: Conditional + ?Sized>(
     let determinant_spectrum = other.as_ref().unwrap_or(&spectrum);
     let u = &mode.u;
     let inverse = spectrum.apply(f64::recip);
-    let integral = match &options.rule {
+    let mut integral = match &options.rule {
         Some(rule) => integrate(&mut whitened, u, &inverse, rule, order)?,
         None => {
             let at_mode = u * -u.transpose();
@@ -206,11 +206,24 @@ pub fn individual_marginal<C: Conditional + ?Sized>(
         evaluations: mode.evaluations,
     };
     let cross = whitened.project(hessian);
+    if !options.ebe.starts.is_empty() {
+        warm.note_search(&mode);
+    }
     if warm.is_empty() || gradient {
         warm.store(phi_typical, omega, u, &cross, &inverse);
     }
     if !gradient {
         return Ok(term);
+    }
+    // A mode at a kink of J, as a time of switching that fits best where a measurement was made, stays there when the parameters move: the data term then
+    // changes with the prior's pull, whatever the slopes on either side, and the curvature stays as it is.
+    let kink = !mode.converged && options.rule.is_none();
+    if kink {
+        let mut pull = u.clone();
+        inverse_l.tr_mul_to(u, &mut pull);
+        for (k, &j) in targets.iter().enumerate() {
+            integral.gradient[j] = -pull[k];
+        }
     }
     // T = gradient by phi of tr(Z L M L^T Z^T Hess), with M the derivative of the value by A: the third derivatives of the data term.
     let phi = whitened.phi(u);
@@ -224,7 +237,9 @@ pub fn individual_marginal<C: Conditional + ?Sized>(
                 weights[(i, j)] += block[(k, l)];
             }
         }
-        trace += whitened.conditional.trace_gradient(&phi, &mode.data, targets, &weights, options.curvature)? * *sign;
+        if !kink {
+            trace += whitened.conditional.trace_gradient(&phi, &mode.data, targets, &weights, options.curvature)? * *sign;
+        }
         by_curvature += m * *sign;
     }
     // Derivative of the value by u, carried over to the parameters by du = -A^-1 ((Z L)^T Hess dphi_typical - E u).

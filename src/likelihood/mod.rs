@@ -114,7 +114,7 @@ pub enum EvaluationError {
 /// What an estimator needs to know of a problem.
 pub trait Objective: Sync {
     /// Warm starts carried from one evaluation to the next within one optimisation; never shared between starts.
-    type Memory: Send;
+    type Memory: Clone + Send + Sync;
 
     /// The parameters, in order of the problem's table.
     fn parameters(&self) -> &[Estimated];

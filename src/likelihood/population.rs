@@ -75,11 +75,14 @@ pub struct Memory {
 /// may have more than one mode (NLME.md 8.3).
 const SEARCH_ANEW: usize = 10;
 
-/// The first evaluations with a gradient search from several points each: far from the optimum, modes come and go.
+/// The first evaluations with a gradient search from several points each, where that is of use: far from the optimum, modes come and go.
 const SEARCH_ALWAYS: usize = 8;
 
 /// Estimates of other individuals that are among the starting points at most.
 const NEIGHBOURS: usize = 24;
+
+/// Searches for an estimate from other starting points every [`SEARCH_ANEW`] evaluations.
+const DESCENTS_ANEW: usize = 6;
 
 /// Number of quasi-random starting points of such a search.
 const SEARCH_POINTS: usize = 16;
@@ -469,10 +472,17 @@ impl Population {
             .map_err(|e| failure(&data.experiment, Some(&data.id), e))?
     }
 
-    /// The marginal of one individual were it of a class, looking for its mode from several points.
-    fn marginal(&self, data: &IndividualData, class: usize, natural: &[f64], omega: &Omega) -> Result<IndividualTerm, EvaluationError> {
-        let options = &self.searching[data.classes[class].effects.len()];
-        let warm = &mut WarmStart::default();
+    /// The marginal of one individual were it of a class. Where nothing is known of its mode, the search begins at several points.
+    fn marginal(
+        &self,
+        data: &IndividualData,
+        class: usize,
+        natural: &[f64],
+        omega: &Omega,
+        warm: &mut WarmStart,
+    ) -> Result<IndividualTerm, EvaluationError> {
+        let n = data.classes[class].effects.len();
+        let options = if warm.is_empty() { &self.searching[n] } else { &self.options[n] };
         self.with_individual(data, class, natural, |c| self.marginal_of(c, data, class, natural, omega, warm, options, Order::Value))
     }
 
@@ -543,15 +553,43 @@ impl Population {
         self.contributions(map, x, order, memory, &mut |weight, part| part.add(weight, evaluation))
     }
 
-    /// Gradients by x of what individuals (or groups) and measured statistics add to the objective, which are independent of each other.
-    pub fn scores(&self, map: &ParameterMap, x: &[f64]) -> Result<Vec<DVector<f64>>, EvaluationError> {
+    /// Gradients by x of what individuals (or groups) and measured statistics add to the objective, which are independent of each other: those of
+    /// individuals first.
+    pub fn scores(&self, map: &ParameterMap, x: &[f64], memory: &mut Memory) -> Result<Vec<DVector<f64>>, EvaluationError> {
         let mut scores = Vec::new();
-        self.contributions(map, x, Order::Gradient, &mut self.memory(), &mut |weight, part| {
+        self.contributions(map, x, Order::Gradient, memory, &mut |weight, part| {
             let mut score = DVector::zeros(x.len());
             part.add_gradient(weight, &mut score);
             scores.push(score);
         })?;
         Ok(scores)
+    }
+
+    /// Adds the information about x that the likelihood has, for a large number of individuals: the outer products of their scores (Berndt, Hall, Hall and
+    /// Hausman 1974), and the expected information of measured statistics.
+    pub fn add_score_information(
+        &self,
+        map: &ParameterMap,
+        x: &[f64],
+        memory: &mut Memory,
+        information: &mut DMatrix<f64>,
+    ) -> Result<(), EvaluationError> {
+        let mut units = self.units();
+        self.contributions(map, x, Order::Fisher, memory, &mut |weight, part| {
+            if units > 0 {
+                units -= 1;
+                let mut score = DVector::zeros(x.len());
+                part.add_gradient(weight, &mut score);
+                information.ger(1.0, &score, &score, 1.0);
+            } else if let Some(own) = &part.information {
+                add_information(information, own, &part.slopes, weight);
+            }
+        })
+    }
+
+    /// Number of individuals, or of groups where they share random effects: independent terms of the likelihood.
+    pub fn units(&self) -> usize {
+        if self.groups.is_empty() { self.individuals.len() } else { self.groups.len() }
     }
 
     /// Hands what individuals, or groups of them, and population rows contribute to `each`, with its weight. The order does not depend on the
@@ -594,7 +632,8 @@ impl Population {
         order: Order,
         memory: &mut Memory,
     ) -> Vec<Result<Contribution, EvaluationError>> {
-        let search = order > Order::Value && (memory.gradients < SEARCH_ALWAYS || memory.gradients.is_multiple_of(SEARCH_ANEW));
+        let anew = memory.gradients.is_multiple_of(SEARCH_ANEW);
+        let search = order > Order::Value && (anew || memory.gradients < SEARCH_ALWAYS);
         memory.gradients += usize::from(order > Order::Value);
         let estimates = |classes: &Vec<WarmStart>| classes.iter().map(WarmStart::estimate).collect();
         let neighbours: Vec<Vec<Option<DVector<f64>>>> = if search { memory.warm.iter().map(estimates).collect() } else { Vec::new() };
@@ -606,8 +645,14 @@ impl Population {
                 let part_of = |(class, warm): (usize, &mut WarmStart)| {
                     let coordinates = &data.classes[class];
                     let block = omega.select(&coordinates.effects);
-                    let options = match search {
-                        true => self.searching(i, class, &block, &neighbours),
+                    let options = match search && (anew || !warm.is_settled()) {
+                        true => {
+                            let mut options = self.searching(i, class, &block, &neighbours);
+                            if anew {
+                                options.ebe.descents = DESCENTS_ANEW;
+                            }
+                            options
+                        }
                         false => self.options[coordinates.effects.len()].clone(),
                     };
                     self.with_individual(data, class, natural, |c| {
@@ -656,27 +701,27 @@ impl Population {
     }
 
     /// Negative log marginal likelihood of all individuals by importance sampling with `draws` draws each, from a t distribution with five
-    /// degrees of freedom around the empirical Bayes estimate (quasi-random, seeded).
-    pub fn importance(&self, natural: &[f64], draws: usize, seed: u64) -> Result<ImportanceSummary, EvaluationError> {
+    /// degrees of freedom around the empirical Bayes estimate (quasi-random, seeded). `memory` knows of the estimates near `natural`, or is fresh.
+    pub fn importance(&self, natural: &[f64], draws: usize, seed: u64, memory: &mut Memory) -> Result<ImportanceSummary, EvaluationError> {
+        memory.warm.resize(self.individuals.len(), vec![WarmStart::default(); self.subpopulations.classes().len()]);
         let omega = self.covariance.evaluate(natural)?;
         let probabilities = self.subpopulations.probabilities(natural)?;
         let proposals: Vec<Option<Proposal>> = (0..=self.effect_ids.len())
             .map(|n| Proposal::student(&DMatrix::from_vec(n + 1, draws, sobol_normal(draws, n + 1, seed)), PROPOSAL_DEGREES))
             .collect();
         let alone = if self.groups.is_empty() { &self.individuals[..] } else { &[] };
-        let parts: Vec<Result<_, EvaluationError>> = alone
-            .par_iter()
-            .map(|data| {
-                let in_class = |(class, coordinates): (usize, &Coordinates)| {
+        let parts: Vec<Result<_, EvaluationError>> = (alone.par_iter().zip(memory.warm.par_iter_mut()))
+            .map(|(data, warm)| {
+                let in_class = |((class, coordinates), warm): ((usize, &Coordinates), &mut WarmStart)| {
                     let block = omega.select(&coordinates.effects);
-                    let term = self.marginal(data, class, natural, &block)?;
+                    let term = self.marginal(data, class, natural, &block, warm)?;
                     let phi = coordinates.typical(natural);
                     let proposal = proposals[coordinates.effects.len()].as_ref();
                     let proposal = proposal.ok_or_else(|| EvaluationError::Inner("importance sampling needs draws".into()))?;
                     let sample = |c: &mut SimulatedIndividual| importance_sampling(c, &phi, &coordinates.targets, &block, &term, proposal);
                     self.with_individual(data, class, natural, sample)
                 };
-                let mixed = probabilities.mix(data.classes.iter().enumerate().map(in_class), |i| i.value)?;
+                let mixed = probabilities.mix(data.classes.iter().enumerate().zip(warm).map(in_class), |i| i.value)?;
                 // The classes were sampled apart, so their errors are independent; that of one that is improbable does not matter.
                 let parts = || mixed.members.iter().map(|(_, share, i)| (i, share)).filter(|(_, share)| **share > 1e-3);
                 Ok(Importance {
@@ -730,15 +775,18 @@ impl Population {
         Ok(worst)
     }
 
-    /// Adds terms, individuals and simulations to a summary.
-    pub fn summarise(&self, natural: &[f64], summary: &mut Summary) -> Result<(), EvaluationError> {
+    /// Adds terms, individuals and simulations to a summary. `memory` knows of the estimates near `natural`, or is fresh.
+    pub fn summarise(&self, natural: &[f64], memory: &mut Memory, summary: &mut Summary) -> Result<(), EvaluationError> {
+        memory.warm.resize(self.individuals.len(), vec![WarmStart::default(); self.subpopulations.classes().len()]);
         let omega = self.covariance.evaluate(natural)?;
         let probabilities = self.subpopulations.probabilities(natural)?;
         let alone = if self.groups.is_empty() { &self.individuals[..] } else { &[] };
-        let mut parts: Vec<Result<(usize, AtEstimate), EvaluationError>> = (alone.par_iter().enumerate())
-            .map(|(i, data)| {
-                let in_class = |(class, c): (usize, &Coordinates)| self.marginal(data, class, natural, &omega.select(&c.effects));
-                let mixed = probabilities.mix(data.classes.iter().enumerate().map(in_class), |term| term.value)?;
+        let mut parts: Vec<Result<(usize, AtEstimate), EvaluationError>> = (alone.par_iter().zip(memory.warm.par_iter_mut()).enumerate())
+            .map(|(i, (data, warm))| {
+                let in_class = |((class, c), warm): ((usize, &Coordinates), &mut WarmStart)| {
+                    self.marginal(data, class, natural, &omega.select(&c.effects), warm)
+                };
+                let mixed = probabilities.mix(data.classes.iter().enumerate().zip(warm).map(in_class), |term| term.value)?;
                 let mut posterior = vec![0.0; probabilities.values.len()];
                 mixed.members.iter().for_each(|(class, share, _)| posterior[*class] = *share);
                 let (value, best) = (mixed.value, mixed.members.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)));

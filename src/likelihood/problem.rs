@@ -11,7 +11,7 @@ use super::{Estimated, Evaluation, EvaluationError, Objective, Order};
 use crate::model::CompiledModel;
 use crate::ode::{Counts, Options};
 use crate::petab::{DataKind, Problem};
-use nalgebra::DVector;
+use nalgebra::{DMatrix, DVector};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -167,9 +167,22 @@ impl ProblemObjective {
 
     /// Negative log marginal likelihood of all individuals by importance sampling, see [`Population::importance`].
     pub fn importance(&self, natural: &[f64], draws: usize, seed: u64) -> Result<ImportanceSummary, EvaluationError> {
+        self.importance_from(natural, draws, seed, &mut self.memory())
+    }
+
+    /// The same with what is known of the estimates near `natural`.
+    pub fn importance_from(
+        &self,
+        natural: &[f64],
+        draws: usize,
+        seed: u64,
+        memory: &mut [population::Memory],
+    ) -> Result<ImportanceSummary, EvaluationError> {
         let mut total = ImportanceSummary::none();
-        for population in self.populations() {
-            total.add(population.importance(natural, draws, seed)?);
+        for (part, memory) in self.parts.iter().zip(memory) {
+            if let Some(population) = &part.population {
+                total.add(population.importance(natural, draws, seed, memory)?);
+            }
         }
         Ok(total)
     }
@@ -182,28 +195,50 @@ impl ProblemObjective {
 
     /// Gradients at `x` of the independent terms of the likelihood, without priors: of individuals (or groups), measured statistics and ordinary
     /// measurements. Their sum is the gradient of the negative log-likelihood.
-    pub fn scores(&self, x: &[f64]) -> Result<Vec<DVector<f64>>, EvaluationError> {
+    pub fn scores(&self, x: &[f64], memory: &mut [population::Memory]) -> Result<Vec<DVector<f64>>, EvaluationError> {
         let mut scores = Vec::new();
-        for part in &self.parts {
+        for (part, memory) in self.parts.iter().zip(memory) {
             scores.extend(part.fixed.scores(x)?);
             if let Some(population) = &part.population {
-                scores.extend(population.scores(&self.map, x)?);
+                scores.extend(population.scores(&self.map, x, memory)?);
             }
         }
         Ok(scores)
     }
 
+    /// Information about x for a large number of individuals, see [`Population::add_score_information`]; of ordinary measurements and priors the
+    /// expected one.
+    pub fn score_information(&self, x: &[f64], memory: &mut [population::Memory]) -> Result<DMatrix<f64>, EvaluationError> {
+        let mut whole = Evaluation { value: 0.0, gradient: DVector::zeros(x.len()), fisher: Some(DMatrix::zeros(x.len(), x.len())) };
+        self.priors.add(&self.map.natural(x), &mut whole)?;
+        let mut information = whole.fisher.unwrap_or_else(|| DMatrix::zeros(x.len(), x.len()));
+        for (part, memory) in self.parts.iter().zip(memory) {
+            if let Some(fisher) = part.fixed.evaluate(x, Order::Fisher, &mut ())?.fisher {
+                information += fisher;
+            }
+            if let Some(population) = &part.population {
+                population.add_score_information(&self.map, x, memory, &mut information)?;
+            }
+        }
+        Ok(information)
+    }
+
     /// The objective at natural parameter values (all rows of the parameter table), taken apart.
     pub fn summary(&self, natural: &[f64]) -> Result<Summary, EvaluationError> {
+        self.summary_from(natural, &mut self.memory())
+    }
+
+    /// The same with what is known of the estimates near `natural`.
+    pub fn summary_from(&self, natural: &[f64], memory: &mut [population::Memory]) -> Result<Summary, EvaluationError> {
         let mut whole = Summary::default();
-        for part in &self.parts {
+        for (part, memory) in self.parts.iter().zip(memory) {
             let fitted = part.fixed.fitted(natural)?;
             let mut summary = Summary { chi2: fitted.chi2, simulations: fitted.simulations, sigmas: fitted.sigmas, ..Summary::default() };
             if part.population.is_none() || !part.fixed.experiments().is_empty() {
                 summary.terms.push(("typical", -fitted.llh));
             }
             if let Some(population) = &part.population {
-                population.summarise(natural, &mut summary)?;
+                population.summarise(natural, memory, &mut summary)?;
             }
             whole.append(summary);
         }

@@ -58,6 +58,32 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// The problem with the rows of those individuals (numbers in [`Nlme::individuals`]) that `keep` chooses, of this model and the others. All other rows stay.
+    pub fn of_individuals(&self, keep: &dyn Fn(&Problem, usize) -> bool) -> Problem {
+        let kept = |m: &&Measurement| match m.kind {
+            DataKind::Trajectory { individual } | DataKind::TimeToEvent { individual, .. } => keep(self, individual),
+            _ => true,
+        };
+        let measurements: Vec<Measurement> = self.measurements.iter().filter(kept).cloned().collect();
+        let rows = self.measurements.iter().zip(&self.tables.rows).filter(|(m, _)| kept(m)).map(|(_, row)| *row).collect();
+        Problem {
+            version: self.version,
+            name: self.name.clone(),
+            path: self.path.clone(),
+            files: self.files.clone(),
+            model: self.model.clone(),
+            aliases: self.aliases.clone(),
+            parameters: self.parameters.clone(),
+            observables: self.observables.clone(),
+            experiments: self.experiments.clone(),
+            measurements,
+            nlme: self.nlme.clone(),
+            plots: Vec::new(),
+            others: self.others.iter().map(|other| other.of_individuals(keep)).collect(),
+            tables: OriginalTables { parameters: self.tables.parameters.clone(), tables: self.tables.tables.clone(), rows },
+        }
+    }
+
     /// The parts of all models, this one first.
     pub fn parts(&self) -> impl Iterator<Item = &Problem> {
         std::iter::once(self).chain(&self.others)
