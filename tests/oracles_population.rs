@@ -318,7 +318,8 @@ fn around(cell: &mut CellWithEvent, phi: &[f64], omega: &Omega, normal: &Individ
             let z = nodes.z.column(q);
             let b = &normal.b + &normal.posterior_root * z;
             let at = cell_parameters(phi, &[0, 1], &b);
-            let data = cell.evaluate(&at, ConditionalOrder::Value, Scope::Random).unwrap().value;
+            // Where the event never happens there is no density.
+            let data = cell.evaluate(&at, ConditionalOrder::Value, Scope::Random).map_or(f64::INFINITY, |v| v.value);
             nodes.weights[q].ln() - data - omega.prior(&b) + 0.5 * z.norm_squared()
         })
         .collect();

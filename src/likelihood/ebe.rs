@@ -134,6 +134,8 @@ pub struct Mode {
     pub gradient_norm: f64,
     /// Whether the tolerance of the gradient was met. If not, J is still within 1e-3 of its minimum, or has a kink there.
     pub converged: bool,
+    /// Whether J has a kink there: the slopes on its sides are not small, but nothing beside it is lower.
+    pub kink: bool,
     /// Evaluations with derivatives, over all starting points.
     pub evaluations: usize,
     /// Whether it was found from one of the extra starting points.
@@ -270,9 +272,13 @@ pub fn empirical_bayes_estimate<C: Conditional + ?Sized>(
             )));
         }
     }
+    let kink = !converged && stuck && newton_decrement(&best) > KINK;
     let b = &omega.l * &best.u;
-    Ok(Mode { u: best.u, b, value: best.value, gradient_norm, converged, evaluations, from_elsewhere, modes, data: best.data })
+    Ok(Mode { u: best.u, b, value: best.value, gradient_norm, converged, kink, evaluations, from_elsewhere, modes, data: best.data })
 }
+
+/// Where J could still fall by so much by its slopes, and does not, it has a kink; less is the limit of accuracy.
+const KINK: f64 = 1e-5;
 
 /// A search that did not meet its tolerance is accepted, and flagged, if J is this close to its minimum.
 const ACCEPTED: f64 = 1e-3;

@@ -117,7 +117,7 @@ impl Group {
         omega: &Omega,
         warm: &mut WarmStart,
         order: Order,
-    ) -> Result<(IndividualTerm, Option<(DMatrix<f64>, Omega)>), EvaluationError> {
+    ) -> Result<(IndividualTerm, Option<Information>), EvaluationError> {
         self.with(pool, individuals, natural, omega, |c, phi, omega| {
             let term = individual_marginal(c, phi, &self.layout.targets, omega, &self.options, warm, order)?;
             let mut information = None;
@@ -153,6 +153,9 @@ impl Group {
         estimate
     }
 }
+
+/// Information of the data about a group's parameter vector, and the covariance of its effects.
+type Information = (DMatrix<f64>, Omega);
 
 /// A member at the estimates of a group.
 pub(super) struct MemberEstimate {

@@ -217,7 +217,7 @@ pub fn individual_marginal<C: Conditional + ?Sized>(
     }
     // A mode at a kink of J, as a time of switching that fits best where a measurement was made, stays there when the parameters move: the data term then
     // changes with the prior's pull, whatever the slopes on either side, and the curvature stays as it is.
-    let kink = !mode.converged && options.rule.is_none();
+    let kink = mode.kink && options.rule.is_none();
     if kink {
         let mut pull = u.clone();
         inverse_l.tr_mul_to(u, &mut pull);

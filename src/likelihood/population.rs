@@ -806,7 +806,7 @@ impl Population {
                 let member = |(number, i): (usize, &usize)| {
                     let c = &self.individuals[*i].classes[0];
                     let estimate = group.of_member(number, c, &c.typical(natural), &term);
-                    let (value, flags) = (term.value, term.flags.clone());
+                    let (value, flags) = (term.value, term.flags);
                     (*i, AtEstimate { value, class: 0, posterior: vec![1.0], estimate, flags, group: Some(group.id.clone()) })
                 };
                 Ok(group.members.iter().enumerate().map(member).collect())
