@@ -136,6 +136,11 @@ fn transfection_has_its_expected_values() {
 }
 
 #[test]
+fn subpopulations_has_its_expected_values() {
+    check_example("subpopulations");
+}
+
+#[test]
 fn conversion_joint_has_its_expected_values() {
     check_example("conversion_joint");
 }
