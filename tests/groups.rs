@@ -2,34 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use mixode::diag::Diagnostics;
-use mixode::likelihood::integration::Integration;
-use mixode::likelihood::population::PopulationOptions;
+mod oracle_support;
+
 use mixode::likelihood::problem::ProblemObjective;
 use mixode::likelihood::{Objective, Order};
-use mixode::model::{self, CompileOptions};
-use mixode::ode::Options;
-use mixode::{petab, sbml};
 use nalgebra::{DMatrix, DVector};
+use oracle_support::{DECAY, Integration, read, tight};
 use std::path::Path;
-
-const MODEL: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
-<sbml xmlns="http://www.sbml.org/sbml/level3/version1/core" level="3" version="1">
-  <model id="decay">
-    <listOfCompartments><compartment id="c" size="1" constant="true"/></listOfCompartments>
-    <listOfSpecies>
-      <species id="x" compartment="c" initialConcentration="2" hasOnlySubstanceUnits="false" boundaryCondition="false" constant="false"/>
-    </listOfSpecies>
-    <listOfParameters><parameter id="k" value="1" constant="true"/></listOfParameters>
-    <listOfReactions>
-      <reaction id="loss" reversible="false" fast="false">
-        <listOfReactants><speciesReference species="x" stoichiometry="1" constant="true"/></listOfReactants>
-        <kineticLaw><math xmlns="http://www.w3.org/1998/Math/MathML"><apply><times/><ci>c</ci><ci>k</ci><ci>x</ci></apply></math></kineticLaw>
-      </reaction>
-    </listOfReactions>
-  </model>
-</sbml>
-"#;
 
 /// Measurements by individual: name, group, times and values.
 type Data = [(&'static str, &'static str, &'static [(f64, f64)])];
@@ -68,7 +47,7 @@ fn write(folder: &Path, observable: &str, effects: &str, data: &Data) {
     let observables = format!("observableId\tobservableFormula\tnoiseFormula\tnoiseDistribution\ny\t{observable}\tsigma\tnormal\n");
     for (name, text) in [
         ("problem.yaml", yaml),
-        ("model.xml", MODEL),
+        ("model.xml", DECAY),
         ("observables.tsv", observables.as_str()),
         (
             "parameters.tsv",
@@ -90,14 +69,7 @@ fn write(folder: &Path, observable: &str, effects: &str, data: &Data) {
 fn objective(observable: &str, effects: &str, data: &Data, integration: Integration) -> ProblemObjective {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), observable, effects, data);
-    let mut diagnostics = Diagnostics::new();
-    let problem = petab::read(folder.path(), &mut diagnostics).unwrap_or_else(|| panic!("{}", diagnostics.render(false)));
-    let sbml = sbml::read(&problem.model, &mut diagnostics).unwrap();
-    let system = model::build(&sbml, Some(&problem), 0.0, &mut diagnostics).unwrap_or_else(|| panic!("{}", diagnostics.render(false)));
-    let compile = CompileOptions { second: ProblemObjective::needs_second_order(&problem), ..CompileOptions::default() };
-    let options = Options { rtol: 1e-12, atol: 1e-14, ..Options::default() };
-    let population = PopulationOptions { integration: Some(integration), ..PopulationOptions::default() };
-    ProblemObjective::new(model::compile(&system, compile).unwrap(), &problem, options, &population).unwrap()
+    oracle_support::objective(&read(folder.path()), tight(), integration)
 }
 
 fn nominal(objective: &ProblemObjective) -> Vec<f64> {

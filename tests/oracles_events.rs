@@ -3,11 +3,10 @@
 
 mod oracle_support;
 
-use mixode::likelihood::individual::{Conditional, ConditionalOrder, ConditionalValue, Curvature, Scope};
+use mixode::likelihood::individual::{Conditional, ConditionalOrder, ConditionalValue, Scope};
 use mixode::likelihood::laplace::{MarginalOptions, individual_marginal};
-use mixode::likelihood::nodes::Nodes;
 use mixode::likelihood::noise::Measured;
-use mixode::likelihood::quadrature::adaptive_gauss_hermite;
+use mixode::likelihood::quadrature::Rule;
 use mixode::likelihood::{EvaluationError, Order};
 use mixode::petab::{Censoring, NoiseDistribution};
 use nalgebra::{DMatrix, DVector};
@@ -70,7 +69,7 @@ struct Decay {
 impl Decay {
     fn new(event: bool, value: f64, censoring: Censoring, sigma: f64) -> Self {
         let xml = document(&[("x", "1", "-k*x"), ("n", "0", "")], &["k"], &[Event::new("x < 0.5", &[("n", "n + 1")])]);
-        let measured = Measured { distribution: NoiseDistribution::Normal, value, censoring };
+        let measured = Measured { distribution: NoiseDistribution::Normal, value, censoring, has_hazard: false };
         Decay { subject: Subject::new(&xml, &named(&[("k", 1.0)]), true).unwrap(), event, measured, sigma }
     }
 
@@ -94,10 +93,9 @@ impl Decay {
     fn marginal(mut self, points: usize) -> f64 {
         let one = |x: f64| DMatrix::from_element(1, 1, x);
         let omega = mixode::likelihood::covariance::Omega::new(one(0.25), vec![], vec![], &|i| i.to_string()).unwrap();
-        let options = MarginalOptions { curvature: Curvature::Exact, ..MarginalOptions::default() };
-        let laplace = individual_marginal(&mut self, &[0.0], &[0], &omega, &options, &mut Default::default(), Order::Value).unwrap();
-        let nodes = Nodes::gauss_hermite(1, points);
-        (-adaptive_gauss_hermite(&mut self, &[0.0], &[0], &omega, &laplace, &nodes, Order::Value).unwrap().value).exp()
+        let options = MarginalOptions { rule: Some(Rule::gauss_hermite(1, points)), ..MarginalOptions::default() };
+        let term = individual_marginal(&mut self, &[0.0], &[0], &omega, &options, &mut Default::default(), Order::Value).unwrap();
+        (-term.value).exp()
     }
 }
 
@@ -149,7 +147,7 @@ fn time_to_event() {
         let [t, dt, _] = decay.simulate(log_k).unwrap();
         log_k - (t - 1.5) / dt
     });
-    let survival = Measured { distribution: NoiseDistribution::Normal, value: 0.0, censoring: Censoring::Left };
+    let survival = Measured { distribution: NoiseDistribution::Normal, value: 0.0, censoring: Censoring::Left, has_hazard: false };
     close((-survival.density(-log_k, 0.5).unwrap().value).exp(), number("P_survive_noise_free"), 1e-10, 0.0);
 }
 

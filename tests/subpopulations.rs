@@ -2,35 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use mixode::diag::Diagnostics;
-use mixode::likelihood::population::PopulationOptions;
+mod oracle_support;
+
 use mixode::likelihood::problem::ProblemObjective;
 use mixode::likelihood::{Objective, Order};
-use mixode::model::{self, CompileOptions};
-use mixode::ode::Options;
-use mixode::petab;
-use mixode::sbml;
+use oracle_support::{DECAY, Integration, read, tight};
 use std::path::Path;
 use std::process::Command;
-
-const MODEL: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
-<sbml xmlns="http://www.sbml.org/sbml/level3/version1/core" level="3" version="1">
-  <model id="decay">
-    <listOfCompartments><compartment id="c" size="1" constant="true"/></listOfCompartments>
-    <listOfSpecies>
-      <species id="x" compartment="c" initialConcentration="2" hasOnlySubstanceUnits="false" boundaryCondition="false" constant="false"/>
-    </listOfSpecies>
-    <listOfParameters><parameter id="k" value="1" constant="true"/><parameter id="leak" value="0.1" constant="true"/></listOfParameters>
-    <listOfReactions>
-      <reaction id="loss" reversible="false" fast="false">
-        <listOfReactants><speciesReference species="x" stoichiometry="1" constant="true"/></listOfReactants>
-        <kineticLaw><math xmlns="http://www.w3.org/1998/Math/MathML">
-          <apply><times/><ci>c</ci><apply><minus/><apply><times/><ci>k</ci><ci>x</ci></apply><ci>leak</ci></apply></apply></math></kineticLaw>
-      </reaction>
-    </listOfReactions>
-  </model>
-</sbml>
-"#;
 
 const MEASUREMENTS: &str = "observableId\texperimentId\tmeasurement\ttime\tdataType\tindividualId\tstatistic\tstatisticSd\tsampleSize\n";
 const TRAJECTORIES: [&str; 3] = [
@@ -55,7 +33,7 @@ fn write(folder: &Path, measurements: &str, classes: &str) {
     );
     let files = [
         ("problem.yaml", yaml.as_str()),
-        ("model.xml", MODEL),
+        ("model.xml", DECAY),
         ("observables.tsv", "observableId\tobservableFormula\tnoiseFormula\tnoiseDistribution\ny\tx\tsigma\tnormal\n"),
         (
             "parameters.tsv",
@@ -83,13 +61,7 @@ fn write(folder: &Path, measurements: &str, classes: &str) {
 fn objective(measurements: &str, classes: &str) -> ProblemObjective {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), measurements, classes);
-    let mut diagnostics = Diagnostics::new();
-    let problem = petab::read(folder.path(), &mut diagnostics).unwrap_or_else(|| panic!("{}", diagnostics.render(false)));
-    let sbml = sbml::read(&problem.model, &mut diagnostics).unwrap();
-    let system = model::build(&sbml, Some(&problem), 0.0, &mut diagnostics).unwrap_or_else(|| panic!("{}", diagnostics.render(false)));
-    let compile = CompileOptions { second: ProblemObjective::needs_second_order(&problem), ..CompileOptions::default() };
-    let options = Options { rtol: 1e-12, atol: 1e-14, ..Options::default() };
-    ProblemObjective::new(model::compile(&system, compile).unwrap(), &problem, options, &PopulationOptions::default()).unwrap()
+    oracle_support::objective(&read(folder.path()), tight(), Integration::Laplace)
 }
 
 fn rows(parts: &[&str]) -> String {

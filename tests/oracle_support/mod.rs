@@ -18,6 +18,26 @@ use mixode::sbml;
 use std::fmt::Write as _;
 use std::path::Path;
 
+/// Decay of x from 2 at the rate k x - leak.
+pub const DECAY: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
+<sbml xmlns="http://www.sbml.org/sbml/level3/version1/core" level="3" version="1">
+  <model id="decay">
+    <listOfCompartments><compartment id="c" size="1" constant="true"/></listOfCompartments>
+    <listOfSpecies>
+      <species id="x" compartment="c" initialConcentration="2" hasOnlySubstanceUnits="false" boundaryCondition="false" constant="false"/>
+    </listOfSpecies>
+    <listOfParameters><parameter id="k" value="1" constant="true"/><parameter id="leak" value="0.1" constant="true"/></listOfParameters>
+    <listOfReactions>
+      <reaction id="loss" reversible="false" fast="false">
+        <listOfReactants><speciesReference species="x" stoichiometry="1" constant="true"/></listOfReactants>
+        <kineticLaw><math xmlns="http://www.w3.org/1998/Math/MathML">
+          <apply><times/><ci>c</ci><apply><minus/><apply><times/><ci>k</ci><ci>x</ci></apply><ci>leak</ci></apply></apply></math></kineticLaw>
+      </reaction>
+    </listOfReactions>
+  </model>
+</sbml>
+"#;
+
 fn population_options(integration: Integration) -> PopulationOptions {
     PopulationOptions { integration: Some(integration), ..PopulationOptions::default() }
 }
