@@ -59,7 +59,10 @@ fn gradient_is_right(problem: &str, arguments: &[&str]) {
 #[test]
 fn gradients_of_the_example_problems_are_right() {
     for problem in std::fs::read_dir("petab_problems").unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()) {
-        gradient_is_right(problem.to_str().unwrap(), &[]);
+        // Differences of `apoptosis` take minutes; tests/published.rs has gradients of such a problem.
+        if !problem.ends_with("apoptosis") {
+            gradient_is_right(problem.to_str().unwrap(), &[]);
+        }
     }
     gradient_is_right("petab_problems/conversion", &["--at", "random", "--seed", "7"]);
     for problem in ["tests/diagnostics/rules_v1", "tests/diagnostics/rules_v2"] {

@@ -95,7 +95,8 @@ pub(super) fn integrate<C: Conditional + ?Sized>(
                 points.push((u, data.gradient));
             }
             Err(error) => {
-                failed += rule.shares[q];
+                // Data that are impossible at a node, as the time of an event that never happens there, have the density zero: that is no failure.
+                failed += if matches!(error, EvaluationError::Density(_)) { 0.0 } else { rule.shares[q] };
                 if failed > FAILED {
                     return Err(error);
                 }
