@@ -5,7 +5,7 @@
 use mixode::diag::Diagnostics;
 use mixode::estimate::multistart::{MultistartOptions, multistart};
 use mixode::estimate::trust_region;
-use mixode::likelihood::individual::Curvature;
+use mixode::likelihood::integration::Integration;
 use mixode::likelihood::population::PopulationOptions;
 use mixode::likelihood::problem::ProblemObjective;
 use mixode::likelihood::{Objective, Order};
@@ -30,7 +30,7 @@ fn tight() -> Options {
     Options { rtol: 1e-12, atol: 1e-15, sensitivity_factor: 1.0, ..Options::default() }
 }
 
-fn load(path: &Path, options: Options, curvature: Curvature) -> ProblemObjective {
+fn load(path: &Path, options: Options, integration: Integration) -> ProblemObjective {
     let mut diagnostics = Diagnostics::new();
     let problem = petab::read(path, &mut diagnostics).unwrap_or_else(|| panic!("{}", diagnostics.render(false)));
     let sbml = sbml::read(&problem.model, &mut diagnostics).unwrap_or_else(|| panic!("{}", diagnostics.render(false)));
@@ -41,7 +41,7 @@ fn load(path: &Path, options: Options, curvature: Curvature) -> ProblemObjective
         compiled,
         &problem,
         options,
-        &PopulationOptions { integration: Some(curvature.into()), ..PopulationOptions::default() },
+        &PopulationOptions { integration: Some(integration), ..PopulationOptions::default() },
     )
     .unwrap()
 }
@@ -80,8 +80,8 @@ fn o3_values() {
     let Some(shared) = shared("O3 values") else { return };
     let oracle = &json(&shared.join("nlme/oracles/oracles.json"))["O3_conversion_joint"];
     let folder = shared.join("problems/conversion_published");
-    let exact = load(&folder.join("problem_no_events.yaml"), tight(), Curvature::Exact);
-    let gauss_newton = load(&folder.join("problem_trajectory.yaml"), tight(), Curvature::GaussNewton);
+    let exact = load(&folder.join("problem_no_events.yaml"), tight(), Integration::Laplace);
+    let gauss_newton = load(&folder.join("problem_trajectory.yaml"), tight(), Integration::GaussNewton);
     for point in ["truth", "stored_optimum_scenario1"] {
         let o = &oracle[point];
         let p = natural(&numbers(&o["xi"]));
@@ -104,16 +104,16 @@ fn o3_gradients() {
     let oracle = &json(&shared.join("nlme/oracles/oracles.json"))["O3_conversion_joint"];
     let folder = shared.join("problems/conversion_published");
     let p = natural(&numbers(&oracle["truth"]["xi"]));
-    let gradient = |yaml: &str, curvature| {
-        let objective = load(&folder.join(yaml), tight(), curvature);
+    let gradient = |yaml: &str, integration| {
+        let objective = load(&folder.join(yaml), tight(), integration);
         let x = objective.map().scaled(&p);
         let e = objective.evaluate(&x, Order::Gradient, &mut objective.memory()).unwrap();
         let g = e.gradient;
         vec![g[0], g[1], g[2], g[4] / 2.0, g[5] / 2.0]
     };
-    let trajectory = gradient("problem_trajectory.yaml", Curvature::Exact);
-    let with_bulk = gradient("problem_trajectory_bulk.yaml", Curvature::Exact);
-    let with_snapshot = gradient("problem_trajectory_snapshot.yaml", Curvature::Exact);
+    let trajectory = gradient("problem_trajectory.yaml", Integration::Laplace);
+    let with_bulk = gradient("problem_trajectory_bulk.yaml", Integration::Laplace);
+    let with_snapshot = gradient("problem_trajectory_snapshot.yaml", Integration::Laplace);
     let check = |what: &str, found: &[f64], key: &str| {
         for (f, e) in found.iter().zip(numbers(&oracle["gradients_truth"][key])) {
             close(what, *f, e, 1e-6);
@@ -121,7 +121,7 @@ fn o3_gradients() {
     };
     let minus = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<f64>>();
     check("Laplace", &trajectory, "laplace");
-    check("Gauss-Newton", &gradient("problem_trajectory.yaml", Curvature::GaussNewton), "laplace_gn");
+    check("Gauss-Newton", &gradient("problem_trajectory.yaml", Integration::GaussNewton), "laplace_gn");
     check("bulk", &minus(&with_bulk, &trajectory), "PA");
     check("snapshot", &minus(&with_snapshot, &trajectory), "SCSH");
 }
@@ -130,7 +130,7 @@ fn o3_gradients() {
 #[test]
 fn population_gradients_by_differences() {
     for name in ["conversion_cells", "transfection"] {
-        let objective = load(&Path::new("petab_problems").join(name), tight(), Curvature::Exact);
+        let objective = load(&Path::new("petab_problems").join(name), tight(), Integration::Laplace);
         let x: Vec<f64> = objective.parameters().iter().enumerate().map(|(k, p)| p.nominal + 0.05 * ((k as f64) + 1.0).sin()).collect();
         let mut memory = objective.memory();
         let gradient = objective.evaluate(&x, Order::Gradient, &mut memory).unwrap().gradient;
@@ -161,7 +161,7 @@ fn threads_do_not_matter() {
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let objective = load(Path::new("petab_problems/conversion_cells"), Options::default(), Curvature::Exact);
+            let objective = load(Path::new("petab_problems/conversion_cells"), Options::default(), Integration::Laplace);
             let x: Vec<f64> = objective.parameters().iter().map(|p| p.nominal).collect();
             let e = objective.evaluate(&x, Order::Fisher, &mut objective.memory()).unwrap();
             let options = MultistartOptions {
@@ -189,7 +189,7 @@ fn threads_do_not_matter() {
 fn o3_joint_maximum() {
     let Some(shared) = shared("O3 joint maximum") else { return };
     let oracle = &json(&shared.join("nlme/oracles/oracles.json"))["O3_conversion_joint"]["mle"]["joint_traj_PA_SCSH_laplace"];
-    let objective = load(&shared.join("problems/conversion_published/problem_no_events.yaml"), Options::default(), Curvature::Exact);
+    let objective = load(&shared.join("problems/conversion_published/problem_no_events.yaml"), Options::default(), Integration::Laplace);
     let options = MultistartOptions { starts: 1, include_nominal: true, ..MultistartOptions::default() };
     let fit = multistart(&objective, &options, &|_| {}, &AtomicBool::new(false));
     let best = fit.best().unwrap();
@@ -207,7 +207,7 @@ fn o3_joint_maximum() {
 #[test]
 fn boehm_fit() {
     let Some(shared) = shared("fit of Boehm_JProteomeRes2014") else { return };
-    let objective = load(&shared.join("suites/benchmarks/Boehm_JProteomeRes2014"), Options::default(), Curvature::Exact);
+    let objective = load(&shared.join("suites/benchmarks/Boehm_JProteomeRes2014"), Options::default(), Integration::Laplace);
     let options = MultistartOptions { starts: 20, ..MultistartOptions::default() };
     let fit = multistart(&objective, &options, &|_| {}, &AtomicBool::new(false));
     let best = fit.best().unwrap();

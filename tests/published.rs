@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 use mixode::diag::Diagnostics;
-use mixode::likelihood::individual::Curvature;
 use mixode::likelihood::integration::Integration;
 use mixode::likelihood::population::PopulationOptions;
 use mixode::likelihood::problem::ProblemObjective;
@@ -30,14 +29,14 @@ fn read(path: &Path) -> Problem {
     petab::read(path, &mut diagnostics).unwrap_or_else(|| panic!("{}", diagnostics.render(false)))
 }
 
-fn objective(problem: &Problem, tolerances: (f64, f64), curvature: Curvature) -> ProblemObjective {
+fn objective(problem: &Problem, tolerances: (f64, f64), integration: Integration) -> ProblemObjective {
     let mut diagnostics = Diagnostics::new();
     let sbml = sbml::read(&problem.model, &mut diagnostics).unwrap_or_else(|| panic!("{}", diagnostics.render(false)));
     let system = model::build(&sbml, Some(problem), 0.0, &mut diagnostics).unwrap_or_else(|| panic!("{}", diagnostics.render(false)));
     let compile = CompileOptions { second: ProblemObjective::needs_second_order(problem), ..CompileOptions::default() };
     let compiled = model::compile(&system, compile).unwrap();
     let options = Options { rtol: tolerances.0, atol: tolerances.1, ..Options::default() };
-    let population = PopulationOptions { integration: Some(curvature.into()), ..PopulationOptions::default() };
+    let population = PopulationOptions { integration: Some(integration), ..PopulationOptions::default() };
     ProblemObjective::new(compiled, problem, options, &population).unwrap()
 }
 
@@ -99,7 +98,7 @@ fn conversion_totals() {
     let reference = reference(&folder);
     for variant in VARIANTS {
         let problem = read(&folder.join(format!("{variant}.yaml")));
-        let objective = objective(&problem, (1e-12, 1e-15), Curvature::Exact);
+        let objective = objective(&problem, (1e-12, 1e-15), Integration::Laplace);
         for set in ["nominal", "repository_estimate"] {
             let summary = objective.summary(&natural(&problem, &reference[set]["parameters"])).unwrap();
             let expected = number(&reference[set]["totals"]["laplace_nll"][variant]);
@@ -115,15 +114,15 @@ fn conversion_cells() {
     for (group, variant) in [(0, "problem_trajectory"), (1, "problem_scenario5"), (2, "problem_censored")] {
         let problem = read(&folder.join(format!("{variant}.yaml")));
         let group = &reference["nominal"]["groups"][group];
-        for (curvature, name) in [(Curvature::Exact, "laplace_nll"), (Curvature::GaussNewton, "laplace_nll_gauss_newton")] {
-            let objective = objective(&problem, (1e-12, 1e-15), curvature);
+        for (integration, name) in [(Integration::Laplace, "laplace_nll"), (Integration::GaussNewton, "laplace_nll_gauss_newton")] {
+            let objective = objective(&problem, (1e-12, 1e-15), integration);
             let summary = objective.summary(&natural(&problem, &Value::Null)).unwrap();
             assert_eq!(summary.individuals.len(), 30);
             for cell in &summary.individuals {
                 let expected = &group["per_cell"][&cell.id];
                 close(&format!("{variant} {} {name}", cell.id), cell.nll, number(&expected[name]), 1e-8, 0.0);
             }
-            if curvature == Curvature::Exact {
+            if integration == Integration::Laplace {
                 let measured: Vec<usize> = (0..problem.measurements.len())
                     .filter(|m| matches!(problem.measurements[*m].kind, DataKind::TimeToEvent { .. }))
                     .collect();
@@ -144,14 +143,14 @@ fn conversion_gradients() {
         let problem = read(&folder.join(format!("{variant}.yaml")));
         let group = &reference["nominal"]["groups"][group];
         let expected = if group["gradient"].is_null() { &group["gradient_laplace"] } else { &group["gradient"] };
-        let objective = objective(&problem, (1e-12, 1e-15), Curvature::Exact);
+        let objective = objective(&problem, (1e-12, 1e-15), Integration::Laplace);
         check_gradient(variant, &objective, &natural(&problem, &Value::Null), &expected["d_nll_d_log"], 1e-6, 1e-6);
     }
     // Survivors: the cells alone.
     let problem = with_rows(&read(&folder.join("problem_censored.yaml")), |kind, _| {
         matches!(kind, DataKind::Trajectory { .. } | DataKind::TimeToEvent { .. })
     });
-    let objective = objective(&problem, (1e-12, 1e-15), Curvature::Exact);
+    let objective = objective(&problem, (1e-12, 1e-15), Integration::Laplace);
     let expected = &reference["nominal"]["groups"][2]["gradient_laplace"]["d_nll_d_log"];
     check_gradient("survivors", &objective, &natural(&problem, &Value::Null), expected, 1e-6, 1e-6);
 }
@@ -169,14 +168,14 @@ fn apoptosis_cells() {
         DataKind::Trajectory { individual } | DataKind::TimeToEvent { individual, .. } => chosen[*individual],
         _ => false,
     });
-    for (curvature, name) in [(Curvature::Exact, "laplace_nll"), (Curvature::GaussNewton, "laplace_nll_gauss_newton")] {
-        let objective = objective(&part, (1e-12, 1e-14), curvature);
+    for (integration, name) in [(Integration::Laplace, "laplace_nll"), (Integration::GaussNewton, "laplace_nll_gauss_newton")] {
+        let objective = objective(&part, (1e-12, 1e-14), integration);
         let summary = objective.summary(&natural(&part, &Value::Null)).unwrap();
         assert_eq!(summary.individuals.len(), 16);
         for cell in &summary.individuals {
             let expected = &reference["cells"][&cell.id];
             close(&format!("{} {name}", cell.id), cell.nll, number(&expected[name]), 1e-7, 0.0);
-            for (effect, b) in cell.ebe.iter().filter(|_| curvature == Curvature::Exact) {
+            for (effect, b) in cell.ebe.iter().filter(|_| integration == Integration::Laplace) {
                 let known = &expected["b_hat"][effect.trim_start_matches("b_")];
                 close(&format!("{} {effect}", cell.id), *b, known.as_f64().unwrap_or(0.0), 1e-7, 0.0);
             }
@@ -196,7 +195,7 @@ fn apoptosis_cell_gradients() {
             &problem,
             |kind, _| matches!(kind, DataKind::Trajectory { individual } | DataKind::TimeToEvent { individual, .. } if *individual == cell),
         );
-        let objective = objective(&part, (1e-11, 1e-13), Curvature::Exact);
+        let objective = objective(&part, (1e-11, 1e-13), Integration::Laplace);
         check_gradient(id, &objective, &natural(&part, &Value::Null), &expected["d_laplace_nll_d_log"], 1e-5, 1e-5);
     }
 }
@@ -215,7 +214,7 @@ fn apoptosis_population() {
                 && if data_type == "bulk" { matches!(kind, DataKind::Bulk(_)) } else { matches!(kind, DataKind::SnapshotStatistic(_)) }
         });
         assert_eq!(part.measurements.len() as u64, group["rows"].as_u64().unwrap());
-        let objective = objective(&part, (1e-10, 1e-12), Curvature::Exact);
+        let objective = objective(&part, (1e-10, 1e-12), Integration::Laplace);
         let at = natural(&part, &Value::Null);
         let summary = objective.summary(&at).unwrap();
         let what = format!("{experiment} {data_type}");
@@ -238,7 +237,7 @@ fn conversion_survivors_by_importance_sampling() {
     let Some(folder) = folder("conversion_published") else { return };
     let reference = reference(&folder);
     let problem = read(&folder.join("problem_censored.yaml"));
-    let objective = objective(&problem, (1e-8, 1e-10), Curvature::Exact);
+    let objective = objective(&problem, (1e-8, 1e-10), Integration::Laplace);
     let at = natural(&problem, &Value::Null);
     let (summary, importance) = (objective.summary(&at).unwrap(), objective.importance(&at, 500, 1).unwrap());
     let cells = &reference["nominal"]["groups"][2]["per_cell"];

@@ -350,7 +350,7 @@ fn few_individuals(problems: &[&Problem]) -> Option<Vec<Problem>> {
     let stride = individuals / FIRST_INDIVIDUALS;
     let reduced = problems.iter().map(|problem| {
         let ranks = ranks(problem);
-        problem.of_individuals(&|_, i| ranks.get(i).is_some_and(|rank| rank % stride == 0))
+        problem.of_individuals(&|i| ranks.get(i).is_some_and(|rank| rank % stride == 0))
     });
     Some(reduced.collect())
 }

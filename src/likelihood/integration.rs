@@ -70,16 +70,6 @@ impl Integration {
     }
 }
 
-impl From<Curvature> for Integration {
-    fn from(curvature: Curvature) -> Self {
-        match curvature {
-            Curvature::Exact => Integration::Laplace,
-            Curvature::GaussNewton => Integration::GaussNewton,
-            Curvature::Expected => Integration::ConditionalInteraction,
-        }
-    }
-}
-
 impl fmt::Display for Integration {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {

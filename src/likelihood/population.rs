@@ -206,6 +206,16 @@ pub(super) struct Contribution {
 }
 
 impl Contribution {
+    /// That of a marginal likelihood, without information; `slopes` are wanted for its gradient.
+    fn of_term(term: &IndividualTerm, order: Order, slopes: impl FnOnce() -> Vec<Option<(usize, f64)>>) -> Self {
+        Contribution {
+            value: term.value,
+            gradient: term.d_phi.iter().chain(term.d_parameters.iter()).copied().collect(),
+            slopes: if order > Order::Value { slopes() } else { Vec::new() },
+            information: None,
+        }
+    }
+
     /// Adds it to an evaluation.
     pub(super) fn add(&self, weight: f64, evaluation: &mut Evaluation) {
         evaluation.value += weight * self.value;
@@ -438,7 +448,14 @@ impl Population {
 
     /// Warm starts for one optimisation.
     pub fn memory(&self) -> Memory {
-        Memory { warm: vec![vec![WarmStart::default(); self.subpopulations.classes().len()]; self.individuals.len()], gradients: 0 }
+        let mut memory = Memory::default();
+        self.make_room(&mut memory);
+        memory
+    }
+
+    /// Gives every individual and class a warm start, empty where there is none yet.
+    fn make_room(&self, memory: &mut Memory) {
+        memory.warm.resize(self.individuals.len(), vec![WarmStart::default(); self.subpopulations.classes().len()]);
     }
 
     /// The classes of the population.
@@ -488,7 +505,15 @@ impl Population {
 
     /// Settings of a search from several points: quasi-random ones, and where the searches of other individuals with the same effects ended
     /// last (`estimates`). Of cells that are alike, those whose search went astray find their mode by those whose did not.
-    fn searching(&self, individual: usize, class: usize, omega: &Omega, estimates: &[Vec<Option<DVector<f64>>>]) -> MarginalOptions {
+    /// `anew`: from more of them.
+    fn searching(
+        &self,
+        individual: usize,
+        class: usize,
+        omega: &Omega,
+        estimates: &[Vec<Option<DVector<f64>>>],
+        anew: bool,
+    ) -> MarginalOptions {
         let effects = &self.individuals[individual].classes[class].effects;
         let mut options = self.searching[effects.len()].clone();
         let same = |i: &usize| *i != individual && &self.individuals[*i].classes[class].effects == effects;
@@ -496,6 +521,9 @@ impl Population {
         let stride = known.len().div_ceil(NEIGHBOURS).max(1);
         let whitened = known.into_iter().skip(individual % stride).step_by(stride).map(|b| omega.whiten(b));
         options.ebe.starts.extend(whitened.filter(|u| u.iter().all(|x| x.is_finite())));
+        if anew {
+            options.ebe.descents = DESCENTS_ANEW;
+        }
         options
     }
 
@@ -606,7 +634,7 @@ impl Population {
         let omega = self.covariance.evaluate(&natural)?;
         let probabilities = self.subpopulations.probabilities(&natural)?;
         let chain = Chain::new(map, natural.len());
-        memory.warm.resize(self.individuals.len(), vec![WarmStart::default(); probabilities.values.len()]);
+        self.make_room(memory);
         if self.groups.is_empty() {
             let parts = self.individual_parts(&natural, &omega, &probabilities, &chain, order, memory);
             for (data, part) in self.individuals.iter().zip(parts) {
@@ -646,22 +674,13 @@ impl Population {
                     let coordinates = &data.classes[class];
                     let block = omega.select(&coordinates.effects);
                     let options = match search && (anew || !warm.is_settled()) {
-                        true => {
-                            let mut options = self.searching(i, class, &block, &neighbours);
-                            if anew {
-                                options.ebe.descents = DESCENTS_ANEW;
-                            }
-                            options
-                        }
+                        true => self.searching(i, class, &block, &neighbours, anew),
                         false => self.options[coordinates.effects.len()].clone(),
                     };
                     self.with_individual(data, class, natural, |c| {
                         let term = self.marginal_of(c, data, class, natural, &block, warm, &options, order)?;
-                        let mut part = Contribution { value: term.value, gradient: Vec::new(), slopes: Vec::new(), information: None };
-                        if order > Order::Value {
-                            part.slopes = chain.slopes(natural, &coordinates.all, &block.parameters);
-                            part.gradient = term.d_phi.iter().chain(term.d_parameters.iter()).copied().collect();
-                        }
+                        let slopes = || chain.slopes(natural, &coordinates.all, &block.parameters);
+                        let mut part = Contribution::of_term(&term, order, slopes);
                         if order == Order::Fisher {
                             let targets = &coordinates.targets;
                             let phi = cell_parameters(&coordinates.typical(natural), targets, &term.b);
@@ -687,11 +706,8 @@ impl Population {
         (self.groups.par_iter().zip(memory.warm.par_iter_mut()))
             .map(|(group, warm)| {
                 let (term, information) = group.marginal(&self.pool, &self.individuals, natural, omega, &mut warm[0], order)?;
-                let mut part = Contribution { value: term.value, gradient: Vec::new(), slopes: Vec::new(), information: None };
-                if order > Order::Value {
-                    part.slopes = group.slopes(&self.individuals, natural, omega, chain);
-                    part.gradient = term.d_phi.iter().chain(term.d_parameters.iter()).copied().collect();
-                }
+                let slopes = || group.slopes(&self.individuals, natural, omega, chain);
+                let mut part = Contribution::of_term(&term, order, slopes);
                 if let Some((information, omega)) = information {
                     part.information = Some(linearised_information(&information, &group.layout.targets, &omega)?);
                 }
@@ -703,7 +719,7 @@ impl Population {
     /// Negative log marginal likelihood of all individuals by importance sampling with `draws` draws each, from a t distribution with five
     /// degrees of freedom around the empirical Bayes estimate (quasi-random, seeded). `memory` knows of the estimates near `natural`, or is fresh.
     pub fn importance(&self, natural: &[f64], draws: usize, seed: u64, memory: &mut Memory) -> Result<ImportanceSummary, EvaluationError> {
-        memory.warm.resize(self.individuals.len(), vec![WarmStart::default(); self.subpopulations.classes().len()]);
+        self.make_room(memory);
         let omega = self.covariance.evaluate(natural)?;
         let probabilities = self.subpopulations.probabilities(natural)?;
         let proposals: Vec<Option<Proposal>> = (0..=self.effect_ids.len())
@@ -733,9 +749,9 @@ impl Population {
                 })
             })
             .collect();
-        let grouped: Vec<Result<Importance, EvaluationError>> = (self.groups.par_iter())
-            .map(|group| {
-                let (term, _) = group.marginal(&self.pool, &self.individuals, natural, &omega, &mut WarmStart::default(), Order::Value)?;
+        let grouped: Vec<Result<Importance, EvaluationError>> = (self.groups.par_iter().zip(memory.warm.par_iter_mut()))
+            .map(|(group, warm)| {
+                let (term, _) = group.marginal(&self.pool, &self.individuals, natural, &omega, &mut warm[0], Order::Value)?;
                 let targets = &group.layout.targets;
                 let proposal = Proposal::student(&Nodes::sobol(targets.len() + 1, draws, seed).z, PROPOSAL_DEGREES);
                 let proposal = proposal.ok_or_else(|| EvaluationError::Inner("importance sampling needs draws".into()))?;
@@ -777,7 +793,7 @@ impl Population {
 
     /// Adds terms, individuals and simulations to a summary. `memory` knows of the estimates near `natural`, or is fresh.
     pub fn summarise(&self, natural: &[f64], memory: &mut Memory, summary: &mut Summary) -> Result<(), EvaluationError> {
-        memory.warm.resize(self.individuals.len(), vec![WarmStart::default(); self.subpopulations.classes().len()]);
+        self.make_room(memory);
         let omega = self.covariance.evaluate(natural)?;
         let probabilities = self.subpopulations.probabilities(natural)?;
         let alone = if self.groups.is_empty() { &self.individuals[..] } else { &[] };
@@ -800,9 +816,9 @@ impl Population {
                 Ok((i, AtEstimate { value, class, posterior, estimate, flags: term.flags, group: None }))
             })
             .collect();
-        let grouped: Vec<Result<Vec<_>, EvaluationError>> = (self.groups.par_iter())
-            .map(|group| {
-                let (term, _) = group.marginal(&self.pool, &self.individuals, natural, &omega, &mut WarmStart::default(), Order::Value)?;
+        let grouped: Vec<Result<Vec<_>, EvaluationError>> = (self.groups.par_iter().zip(memory.warm.par_iter_mut()))
+            .map(|(group, warm)| {
+                let (term, _) = group.marginal(&self.pool, &self.individuals, natural, &omega, &mut warm[0], Order::Value)?;
                 let member = |(number, i): (usize, &usize)| {
                     let c = &self.individuals[*i].classes[0];
                     let estimate = group.of_member(number, c, &c.typical(natural), &term);

@@ -266,10 +266,23 @@ impl PopulationRows {
         probabilities: &Probabilities,
         derivatives: bool,
     ) -> Result<Sample, EvaluationError> {
-        let samples = self.classes.iter().map(|c| {
+        let nodes: Vec<&Nodes> = self.classes.iter().map(|c| &c.nodes).collect();
+        self.sample_at(&nodes, pool, natural, omega, probabilities, derivatives)
+    }
+
+    /// Simulates the individuals of the classes at `nodes`.
+    fn sample_at(
+        &self,
+        nodes: &[&Nodes],
+        pool: &Pool,
+        natural: &[f64],
+        omega: &Omega,
+        probabilities: &Probabilities,
+        derivatives: bool,
+    ) -> Result<Sample, EvaluationError> {
+        let samples = self.classes.iter().zip(nodes).map(|(c, nodes)| {
             let block = omega.select(&c.coordinates.effects);
-            let results = self.at_nodes(pool, c, &c.nodes, natural, &block, derivatives);
-            Sample::collect(&c.nodes, &c.coordinates.targets, &block, results)
+            Sample::collect(nodes, &c.coordinates.targets, &block, self.at_nodes(pool, c, nodes, natural, &block, derivatives))
         });
         Ok(Sample::mixture(samples.collect::<Result<_, _>>()?, probabilities))
     }
@@ -432,21 +445,12 @@ impl PopulationRows {
         let mut values: Vec<Vec<f64>> = Vec::new();
         let mut errors: Vec<f64> = Vec::new();
         for scramble in 1..=SCRAMBLES {
-            let mut samples = Vec::new();
-            for c in &self.classes {
-                let block = omega.select(&c.coordinates.effects);
-                let nodes = match c.quasi_random {
-                    true => Nodes::sobol(c.coordinates.effects.len(), c.nodes.len(), self.seed + scramble),
-                    false => c.nodes.clone(),
-                };
-                samples.push(Sample::collect(
-                    &nodes,
-                    &c.coordinates.targets,
-                    &block,
-                    self.at_nodes(pool, c, &nodes, natural, &block, false),
-                )?);
-            }
-            let sample = Sample::mixture(samples, probabilities);
+            let scrambled = |c: &ClassNodes| match c.quasi_random {
+                true => Nodes::sobol(c.coordinates.effects.len(), c.nodes.len(), self.seed + scramble),
+                false => c.nodes.clone(),
+            };
+            let nodes: Vec<Nodes> = self.classes.iter().map(scrambled).collect();
+            let sample = self.sample_at(&nodes.iter().collect::<Vec<_>>(), pool, natural, omega, probabilities, false)?;
             let (mut statistics, mut cells) = (Vec::new(), 0.0);
             errors.clear();
             for term in &self.terms {

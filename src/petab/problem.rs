@@ -58,10 +58,11 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// The problem with the rows of those individuals (numbers in [`Nlme::individuals`]) that `keep` chooses, of this model and the others. All other rows stay.
-    pub fn of_individuals(&self, keep: &dyn Fn(&Problem, usize) -> bool) -> Problem {
+    /// The problem with the rows of those individuals (numbers in [`Nlme::individuals`]) that `keep` chooses, without the parts of
+    /// further models. All other rows stay.
+    pub fn of_individuals(&self, keep: &dyn Fn(usize) -> bool) -> Problem {
         let kept = |m: &&Measurement| match m.kind {
-            DataKind::Trajectory { individual } | DataKind::TimeToEvent { individual, .. } => keep(self, individual),
+            DataKind::Trajectory { individual } | DataKind::TimeToEvent { individual, .. } => keep(individual),
             _ => true,
         };
         let measurements: Vec<Measurement> = self.measurements.iter().filter(kept).cloned().collect();
@@ -79,7 +80,7 @@ impl Problem {
             measurements,
             nlme: self.nlme.clone(),
             plots: Vec::new(),
-            others: self.others.iter().map(|other| other.of_individuals(keep)).collect(),
+            others: Vec::new(),
             tables: OriginalTables { parameters: self.tables.parameters.clone(), tables: self.tables.tables.clone(), rows },
         }
     }
